@@ -1,0 +1,159 @@
+"""The laws: properties that must hold, written once and used by the chapters, by the tests and by the grader.
+
+Each check prints one line when it holds and raises :class:`CheckFailed` when it does not, with what was expected and
+what came. A law takes callables and tensors; it knows no model.
+"""
+
+import torch
+
+
+class CheckFailed(AssertionError):
+    """A law did not hold."""
+
+
+def _passed(what):
+    print(f"✓ {what}")
+
+
+def _tensor(value):
+    return torch.as_tensor(value).detach()
+
+
+def _show(value):
+    value = _tensor(value)
+    return f"{value.item():.6g}" if value.numel() == 1 else f"a tensor of shape {tuple(value.shape)}"
+
+
+def close(actual, expected, *, what, rtol=1e-5, atol=1e-6):
+    """Every entry of ``actual`` is within ``atol + rtol·|expected|`` of ``expected``; shapes broadcast."""
+    a, e = _tensor(actual), _tensor(expected)
+    dtype = torch.promote_types(a.dtype, e.dtype)
+    a, e = torch.broadcast_tensors(a.to(dtype), e.to(device=a.device, dtype=dtype))
+    wrong = ~torch.isclose(a, e, rtol=rtol, atol=atol)
+    if wrong.any():
+        where = wrong.nonzero()[0].tolist()
+        got, want = a[tuple(where)].item(), e[tuple(where)].item()
+        place = f" at {where}" if where else ""
+        raise CheckFailed(f"{what}: {int(wrong.sum())} of {a.numel()} differ; got {got:.6g}, expected {want:.6g}{place}")
+    _passed(what)
+
+
+def true(condition, *, what):
+    """``condition`` (a bool or a tensor of them) holds everywhere."""
+    condition = torch.as_tensor(condition)
+    if not condition.all():
+        raise CheckFailed(f"{what}: does not hold for {int((~condition.bool()).sum())} of {condition.numel()}")
+    _passed(what)
+
+
+def fails(law, *, what):
+    """``law()`` is broken: it returns something false or raises :class:`AssertionError`. A check that cannot fail is none."""
+    try:
+        result = law()
+        held = bool(torch.as_tensor(result).all()) if result is not None else True
+    except AssertionError:
+        held = False
+    if held:
+        raise CheckFailed(f"{what}: expected this to fail, but it held")
+    _passed(f"{what} (fails, as it must)")
+
+
+def monte_carlo(samples, expected, *, what, sigmas=5.0):
+    r"""The mean of ``samples`` ``(N, ...)`` lies within ``sigmas`` standard errors of ``expected``.
+
+    For independent samples of finite variance this fails by bad luck with probability about 6e-7 per entry at the
+    default of 5 standard errors.
+    """
+    samples = _tensor(samples)
+    if samples.shape[0] < 2:
+        raise ValueError(f"a Monte Carlo check needs at least 2 samples, got {samples.shape[0]}")
+    error = samples.std(0) / samples.shape[0] ** 0.5
+    distance = (samples.mean(0) - _tensor(expected)).abs()
+    worst = (distance / error.clamp_min(torch.finfo(error.dtype).tiny)).max()
+    if not (distance <= sigmas * error).all():
+        raise CheckFailed(f"{what}: {worst:.1f} standard errors away, more than {sigmas:g}; "
+                          f"mean {_show(samples.mean(0))}, expected {_show(expected)}")
+    _passed(what)
+
+
+def grid(*ranges, n=201, dtype=torch.float64):
+    """Midpoints of ``n`` cells along each ``(low, high)``: points ``(n**d, d)`` and the volume of one cell."""
+    axes, volume = [], 1.0
+    for low, high in ranges:
+        step = (high - low) / n
+        axes.append(low + step * (torch.arange(n, dtype=dtype) + 0.5))
+        volume *= step
+    return torch.cartesian_prod(*axes).reshape(-1, len(ranges)), volume
+
+
+def integrates_to_one(log_prob, *ranges, what, n=201, atol=1e-3):
+    r""":math:`\int \exp(\log p) = 1` by the midpoint rule on a grid; ``log_prob: (N, d) -> (N,)``. Use for d ≤ 2."""
+    points, volume = grid(*ranges, n=n)
+    total = (log_prob(points).double().logsumexp(0)).exp() * volume
+    close(total, 1.0, what=what, rtol=0.0, atol=atol)
+
+
+def all_binary(*shape, dtype=torch.float32):
+    """All 2^d binary arrays of a shape: ``(2**d, *shape)``. For d up to about 20."""
+    d = int(torch.tensor(shape).prod())
+    if d > 20:
+        raise ValueError(f"{d} binary variables have 2^{d} states: too many to list; use at most 20")
+    codes = torch.arange(2**d)
+    bits = (codes.unsqueeze(1) >> torch.arange(d)) & 1
+    return bits.to(dtype).reshape(-1, *shape)
+
+
+def sums_to_one(log_prob, states, *, what, atol=1e-5):
+    r""":math:`\sum_x p(x) = 1` over every state; ``log_prob: (N, ...) -> (N,)`` in nats."""
+    with torch.no_grad():
+        total = log_prob(states).double().logsumexp(0).exp()
+    close(total, 1.0, what=what, rtol=0.0, atol=atol)
+
+
+def gradient(function, x, expected, *, what, rtol=1e-4, atol=1e-5):
+    """``expected`` is the gradient of ``function(x).sum()`` with respect to ``x``, by autograd."""
+    x = x.detach().clone().requires_grad_()
+    (grad,) = torch.autograd.grad(function(x).sum(), x)
+    close(grad, expected, what=what, rtol=rtol, atol=atol)
+
+
+def frequencies(counts, probabilities, *, what, failure_rate=1e-6):
+    r"""Counts of sampled outcomes fit the probabilities: Pearson's χ² test at a stated rate of false alarms.
+
+    ``counts, probabilities``: ``(K,)``. Outcomes expected fewer than 5 times are pooled. Taught in chapter 02.
+    """
+    from scipy import stats
+
+    counts, probabilities = _tensor(counts).double().flatten(), _tensor(probabilities).double().flatten()
+    expected = probabilities / probabilities.sum() * counts.sum()
+    rare = expected < 5
+    if rare.any() and not rare.all():
+        counts = torch.cat([counts[~rare], counts[rare].sum().reshape(1)])
+        expected = torch.cat([expected[~rare], expected[rare].sum().reshape(1)])
+    chi2 = ((counts - expected) ** 2 / expected.clamp_min(1e-300)).sum().item()
+    p_value = stats.chi2.sf(chi2, df=len(counts) - 1)
+    if p_value < failure_rate:
+        raise CheckFailed(f"{what}: χ² = {chi2:.1f} with {len(counts) - 1} degrees of freedom, p = {p_value:.1e}")
+    _passed(what)
+
+
+def causal(function, x, order=None, *, what, strict=True):
+    r"""Output ``i`` depends only on inputs that come before ``i`` in ``order``: the Jacobian's zero pattern.
+
+    ``function: (1, D) -> (1, D)`` (flattened event; with several outputs a dimension, sum them first); ``order``: ``(D,)``,
+    the positions in the sequence they are drawn (default raster). ``strict=False`` lets output ``i`` see input ``i``.
+    Also requires that *some* earlier input matters, so that a constant function does not pass. Taught in chapter 02.
+    """
+    x = x.detach().reshape(1, -1)
+    jacobian = torch.autograd.functional.jacobian(lambda v: function(v).sum(0), x).reshape(x.shape[1], x.shape[1])
+    order = torch.arange(x.shape[1]) if order is None else order
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order))
+    later = rank.unsqueeze(0) >= rank.unsqueeze(1) if strict else rank.unsqueeze(0) > rank.unsqueeze(1)
+    leak = (jacobian != 0) & later
+    if leak.any():
+        i, j = leak.nonzero()[0].tolist()
+        raise CheckFailed(f"{what}: output {i} depends on input {j}, which is not before it ({int(leak.sum())} such pairs)")
+    if x.shape[1] > 1 and not (jacobian != 0).any():
+        raise CheckFailed(f"{what}: no output depends on any input")
+    _passed(what)

@@ -1,0 +1,56 @@
+"""Numbers about predictions and samples: pure functions of tensors."""
+
+import math
+
+import torch
+
+
+def accuracy(logits, labels):
+    """Share of rows of ``(B, K)`` scores whose largest entry is the label ``(B,)``; a float in [0, 1]."""
+    return (logits.argmax(-1) == labels).double().mean().item()
+
+
+def auroc(scores_in, scores_out):
+    r"""Area under the ROC curve: the probability that an inlier scores higher than an outlier, ties counted half.
+
+    ``scores_in (N,)``, ``scores_out (M,)``, higher means "looks like the data". 1 is perfect, 0.5 is a coin, below 0.5
+    means the outliers look *more* like the data than the data do. (Hanley & McNeil 1982.) Taught in chapter 01.
+    """
+    if len(scores_in) == 0 or len(scores_out) == 0:
+        raise ValueError(f"auroc needs both kinds, got {len(scores_in)} inliers and {len(scores_out)} outliers")
+    inside, _ = torch.as_tensor(scores_in).double().sort()
+    outside = torch.as_tensor(scores_out).double().to(inside.device)
+    below = torch.searchsorted(inside, outside, right=False)  # inliers strictly below each outlier
+    not_above = torch.searchsorted(inside, outside, right=True)
+    wins = (len(inside) - not_above).double() + 0.5 * (not_above - below).double()
+    return (wins.sum() / (len(inside) * len(outside))).item()
+
+
+def log_score(log_probs, labels):
+    r"""Mean log-loss :math:`-\log p(y|x)` in nats; ``log_probs (B, K)``. A proper score: only the truth minimises it.
+
+    (Good 1952; Gneiting & Raftery 2007.) Taught in chapter 01.
+    """
+    return -log_probs.gather(-1, labels.unsqueeze(-1)).mean().item()
+
+
+def brier_score(probabilities, labels):
+    r"""Mean of :math:`\sum_k (p_k - [y=k])^2`, in [0, 2]; ``probabilities (B, K)``. Proper. (Brier 1950.) Chapter 01."""
+    target = torch.nn.functional.one_hot(labels, probabilities.shape[-1]).to(probabilities)
+    return (probabilities - target).square().sum(-1).mean().item()
+
+
+def calibration_curve(probabilities, labels, n_bins=10):
+    """Mean confidence, accuracy and count in equal bins of confidence: three tensors ``(n_bins,)``, NaN where empty."""
+    confidence, predicted = probabilities.max(-1)
+    correct = (predicted == labels).to(confidence)
+    index = (confidence * n_bins).long().clamp_max(n_bins - 1)
+    count = torch.bincount(index, minlength=n_bins).to(confidence)
+    mean_confidence = torch.bincount(index, weights=confidence, minlength=n_bins) / count
+    mean_correct = torch.bincount(index, weights=correct, minlength=n_bins) / count
+    return mean_confidence, mean_correct, count
+
+
+def bits_per_dim(log_prob, n_dims):
+    r"""Bits per dimension :math:`-\log p(x) / (D \log 2)` from nats; ``log_prob (B,)``. Only for discrete x. Chapter 02."""
+    return -log_prob / (n_dims * math.log(2.0))

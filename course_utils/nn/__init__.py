@@ -1,0 +1,1 @@
+"""Networks that know no probability: tensor in, tensor out, with weights."""
