@@ -82,5 +82,5 @@ $(BIN)/python:
 
 $(STAMP): pyproject.toml requirements.txt constraints.txt | $(BIN)/python
 	@$(say) "installing the course and its tools into $(VENV) (a few minutes and gigabytes the first time: torch)"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[lab,instructor,dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[lab,instructor,dev]'
 	@touch $(STAMP)
