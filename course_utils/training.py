@@ -22,6 +22,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from course_utils.fingerprint import fingerprint
+
 # ---------------------------------------------------------------------------------------------------- the loop
 
 
@@ -37,7 +39,7 @@ def terms_of(output, step):
     """The objective's output as a dictionary of scalars with a differentiable, finite ``"loss"``, or a clear error."""
     terms = output if isinstance(output, dict) else {"loss": output}
     if "loss" not in terms:
-        raise ValueError(f'the objective returned {sorted(terms)} without a "loss": name the quantity to minimise "loss"')
+        raise ValueError(f'the objective returned {sorted(terms)} without a "loss": call what is minimised "loss"')
     for name, value in terms.items():
         if not isinstance(value, torch.Tensor) or value.ndim:
             shape = f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
@@ -85,7 +87,7 @@ class History(dict):
 
 def fit(objective, optimizer, batches, n_steps, *, description="training", ema=None, callback=None, clip_norm=None,
         scheduler=None):
-    """Run ``steps`` to the end behind a progress bar; return a ``History`` of every term, (n_steps,) float32 on the CPU.
+    """Run ``steps`` to the end behind a progress bar; return a ``History``: each term as (n_steps,) float32, CPU.
 
     ema: what ``ema_of`` made; it follows the model after each update.  callback: called with each ``Record``.
     Ctrl-C stops the training, says at which step, and returns the history so far; the model keeps what it learned.
@@ -138,7 +140,7 @@ class Bar:
         return self
 
     def update(self, done, note=lambda: ""):
-        """``done`` of ``total`` are finished; ``note()`` gives words for the bar, and is called only when it is drawn."""
+        """``done`` of ``total`` are finished; ``note()`` gives words, and is called only when the bar is drawn."""
         self.done, self.note = done, note
         now = time.monotonic()
         if now - self.drawn >= self.seconds_between:
@@ -219,9 +221,11 @@ class Ema(AveragedModel):
 
 
 def ema_of(model, decay=0.999):
-    r"""A copy of the model whose weights follow it: $\bar\theta_1=\theta_1$, $\bar\theta_k = d\,\bar\theta_{k-1} + (1-d)\,\theta_k$.
+    r"""A copy of the model whose weights are the running average of the model's own.  decay d in [0, 1).
 
-    Give it to ``fit(..., ema=...)``; ``ema_of(model).module`` is the averaged model. decay d in [0, 1).
+    $$\bar\theta_1 = \theta_1, \qquad \bar\theta_k = d\,\bar\theta_{k-1} + (1-d)\,\theta_k$$
+
+    Give it to ``fit(..., ema=...)``; ``ema_of(model).module`` is the averaged model.
     """
     return Ema(model, decay)
 
@@ -297,3 +301,82 @@ def read_tensors(path):
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (not a dict)
     except (safetensors.SafetensorError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}): delete it, and make or download it again") from error
+
+
+# ------------------------------------------------------------------------------------------------ cached training
+
+
+def cached(name, model, train, *, folder=None, **key):
+    """Train once: ``train()`` changes the model and returns what ``fit`` returned; later calls load the result.
+
+    Weights, modes, curves and the random state that training leaves are stored, so that a notebook gives the same
+    figures either way. The result is used again only if all of this is unchanged: the model (classes, structure,
+    attributes, first weights), the random state before training, ``key`` (data set, seed, n_steps, ...), what ``train``
+    reads (its code, numbers, data), this package's code, and torch's version. A damaged file is trained again; a
+    training stopped by Ctrl-C or an error is not stored. Make batches and optimisers inside ``train``.
+
+    folder: where the files lie; None is ``cache_folder()``.  Only torch's random state is kept, not NumPy's.
+    """
+    folder = cache_folder() if folder is None else Path(folder)
+    before = fingerprint(name, model, train, steps, key, torch.__version__, random_state(model))
+    path = folder / f"{name}-{before[:16]}.safetensors"
+    if path.exists():
+        try:
+            history = restore(path, model, before)
+        except (ValueError, KeyError, OSError) as error:
+            print(f"{name}: the stored training is not usable, training again ({error})")
+        else:
+            print(f"{name}: trained before; weights, curves and random state loaded")
+            return history
+    history = train()
+    if not isinstance(history, History):
+        raise ValueError(f"train() must return the History that fit() gives, it returned {type(history).__name__}")
+    if history.stopped_at is None:
+        try:
+            store(path, model, before, history)
+        except OSError as error:
+            print(f"{name}: trained, but not stored for the next time ({error})")
+    return history
+
+
+def cache_folder():
+    """``build/cache`` of the checkout this package runs from, else the user's own cache folder."""
+    root = Path(__file__).resolve().parents[1]
+    if (root / "pyproject.toml").is_file() and (root / "notebooks").is_dir():
+        return root / "build" / "cache"
+    home = Path.home()
+    by_platform = {"darwin": home / "Library" / "Caches", "win32": home / "AppData" / "Local"}
+    return by_platform.get(sys.platform, home / ".cache") / "deep-generative-course"
+
+
+def random_state(model):
+    """The states of torch's generators that training uses: the CPU's, and those of the model's CUDA devices."""
+    devices = sorted({str(value.device) for value in model.parameters() if value.device.type == "cuda"})
+    return {"cpu": torch.get_rng_state()} | {device: torch.cuda.get_rng_state(device) for device in devices}
+
+
+def store(path, model, before, history):
+    tensors = {f"weights/{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"history/{name}": value for name, value in history.items()}
+    tensors |= {f"random/{device}": state for device, state in random_state(model).items()}
+    tensors = {name: value.detach().cpu() for name, value in tensors.items()}
+    modes = [module.training for module in model.modules()]
+    write_tensors(path, tensors, {"before": before, "after": fingerprint(sorted(tensors.items())), "modes": modes,
+                                  "curves": list(history)})
+
+
+def restore(path, model, before):
+    tensors, metadata = read_tensors(path)
+    if metadata["before"] != before or metadata["after"] != fingerprint(sorted(tensors.items())):
+        raise ValueError(f"{path} is damaged")
+    parts = {"weights": {}, "history": {}, "random": {}}
+    for name, value in tensors.items():
+        part, _, rest = name.partition("/")
+        parts[part][rest] = value
+    put_weights(model, parts["weights"], path)
+    for module, mode in zip(model.modules(), metadata["modes"], strict=True):
+        module.training = mode
+    torch.set_rng_state(parts["random"].pop("cpu"))
+    for device, state in parts["random"].items():
+        torch.cuda.set_rng_state(state, device)
+    return History({name: parts["history"][name] for name in metadata["curves"]})
