@@ -126,7 +126,7 @@ class _Reader:
             self.named({name: function.__globals__[name] for name in names & function.__globals__.keys()})
 
     def code(self, code):
-        """Write what the code does, whatever its layout; return the global names that it and its inner functions use."""
+        """Write what the code does, whatever its layout; return the global names it uses, inner functions included."""
         self.write(code.co_code, code.co_names, code.co_varnames)
         names = {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
         for constant in code.co_consts:
