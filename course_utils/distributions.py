@@ -8,6 +8,7 @@ import math
 
 import torch
 from torch import distributions as D
+from torch import nn
 
 
 def kl_divergence(p, q):
@@ -87,3 +88,83 @@ def entropy_of(probabilities):
 
 
 LOG_2 = math.log(2.0)
+
+
+class BernoulliHead(nn.Module):
+    """p(pixels in {0, 1} | z): the network's output are logits.  Taught in chapter 04.
+
+    A grey image is no outcome of this distribution: its ``log_prob`` raises a ValueError, so binarise first.
+    """
+
+    numbers_per_value = 1
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, z):
+        return bernoulli(self.network(z))
+
+
+class GaussianHead(nn.Module):
+    r"""N(mu, sigma^2) with both learned: the network gives ``mu, log_var`` stacked along dimension 1.
+
+    ``(B, n_in) -> (B, 2L)`` makes an encoder over ``(B, L)``, ``-> (B, 2C, H, W)`` a decoder over images.
+    ``min_scale`` is a soft floor, :math:`\sigma^2 = e^{\text{log var}} + \text{min scale}^2`: without one the density
+    of a pixel that never changes grows without limit. With 256 grey levels nothing finer than 1/256 exists.
+    Taught in chapter 04.
+    """
+
+    numbers_per_value = 2
+
+    def __init__(self, network, min_scale=0.0):
+        super().__init__()
+        self.network, self.min_scale = network, min_scale
+
+    def forward(self, x):
+        mu, log_var = self.network(x).chunk(2, dim=1)
+        if self.min_scale > 0:
+            log_var = torch.logaddexp(log_var, log_var.new_tensor(2 * math.log(self.min_scale)))
+        return gaussian(mu, log_var)
+
+
+class FixedGaussianHead(nn.Module):
+    r"""N(mu, sigma^2) with one fixed ``scale`` sigma for every pixel; the network gives ``mu``.
+
+    Its log-density is :math:`-\|x - \mu\|^2 / 2\sigma^2` plus a constant: the squared error, *summed*.
+    Taught in chapter 04.
+    """
+
+    numbers_per_value = 1
+
+    def __init__(self, network, scale):
+        super().__init__()
+        self.network, self.scale = network, scale
+
+    def forward(self, z):
+        mu = self.network(z)
+        return gaussian(mu, torch.full_like(mu, 2 * math.log(self.scale)))
+
+
+class StandardNormal(nn.Module):
+    """The prior N(0, I) over ``(latent_dim,)``. Called without arguments, it returns the distribution."""
+
+    def __init__(self, latent_dim):
+        super().__init__()
+        self.register_buffer("origin", torch.zeros(latent_dim))
+
+    def forward(self):
+        return standard_normal(*self.origin.shape, like=self.origin)
+
+
+class MixturePrior(nn.Module):
+    """A learned mixture of ``n_components`` diagonal Gaussians over ``(latent_dim,)``: it can follow the codes."""
+
+    def __init__(self, latent_dim, n_components):
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(n_components))
+        self.means = nn.Parameter(torch.randn(n_components, latent_dim))
+        self.log_vars = nn.Parameter(torch.zeros(n_components, latent_dim))
+
+    def forward(self):
+        return GaussianMixture(self.logits.softmax(-1), self.means, self.log_vars.exp())

@@ -1,0 +1,206 @@
+r"""Autoencoders: a network that must pass an image through a code, and ways to make that code a good one.
+
+The model in four lines::
+
+    z = g_phi(x)                             # encoder
+    x_hat = f_theta(z)                       # decoder
+    loss = mean ||x - x_hat||^2              # summed over pixels
+         + penalty(x, z)                     # sparse, contractive; or corrupt x before encoding: denoising
+
+There is no probability here, so there is no ``sample`` and no ``elbo``.  Taught in chapter 03.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from course_utils.nn.conv import ConvDecoder, ConvEncoder
+from course_utils.nn.mlp import MLP
+
+# Formulas ---------------------------------------------------------------------------------------------------------
+
+
+def squared_error(x, x_hat):
+    r""":math:`\|x - \hat x\|^2`, *summed* over everything but the batch: ``(B, ...event) -> (B,)``.
+    Taught in chapter 03.
+    """
+    return (x - x_hat).square().flatten(1).sum(1)
+
+
+def pca(x, n_components):
+    r"""Principal components of ``x`` ``(N, D)``: mean ``(D,)``, components ``(n, D)`` (orthonormal rows), variances
+    ``(n,)``.
+
+    Rows are sorted by variance; the code of x is :math:`(x - m)P^\top`. The mean squared error that n components
+    leave is
+    the sum of the remaining variances. (Pearson 1901.) Taught in chapter 03.
+    """
+    if not 0 < n_components <= min(x.shape):
+        raise ValueError(f"n_components must be in 1..{min(x.shape)} for data {tuple(x.shape)}, got {n_components}")
+    mean = x.mean(0)
+    variances, directions = torch.linalg.eigh(torch.cov(x.T, correction=0))      # ascending
+    return mean, directions.T.flip(0)[:n_components], variances.flip(0)[:n_components]
+
+
+def principal_angles(a, b):
+    r"""Angles between the row spaces of ``a`` and ``b`` (both ``(n, D)``), in radians, ``(n,)``, smallest first.
+
+    All zero exactly when the two span the same subspace. Computed from sines, which stay exact near zero.
+    (Björck & Golub 1973.) Taught in chapter 03.
+    """
+    q_a, q_b = (torch.linalg.qr(rows.T).Q for rows in (a, b))                    # (D, n), orthonormal columns
+    sines = torch.linalg.svdvals(q_b - q_a @ (q_a.T @ q_b))
+    return sines.clamp(max=1).asin().flip(0)
+
+
+def l1_sparsity(z):
+    r""":math:`\sum_j |z_j|` of each code: ``(B, L) -> (B,)``.  Taught in chapter 03."""
+    return z.abs().sum(-1)
+
+
+def kl_sparsity(z, target):
+    r"""How far the *average* activity of each unit is from ``target``: :math:`\sum_j \mathrm{KL}(\rho \|
+    \hat\rho_j)`, nats.
+
+    ``z``: ``(B, L)`` in (0, 1), as a sigmoid gives; the average :math:`\hat\rho_j` is over the batch, so this is one
+    number
+    for the batch. (Lee, Ekanadham & Ng 2008; Ng 2011, lecture notes on sparse autoencoders.) Taught in chapter 03.
+    """
+    if not 0 < target < 1:
+        raise ValueError(f"target is a mean activity strictly between 0 and 1, got {target}")
+    rho = z.mean(0).clamp(1e-6, 1 - 1e-6)                                        # (L,)
+    return (target * (target / rho).log() + (1 - target) * ((1 - target) / (1 - rho)).log()).sum()
+
+
+def contractive_penalty(z, weight):
+    r"""Squared Frobenius norm of the Jacobian of one sigmoid layer, in closed form: ``(B, L), (L, D) -> (B,)``.
+
+    With :math:`z = \mathrm{sigmoid}(Wx + b)`: :math:`\|J\|_F^2 = \sum_j (z_j(1-z_j))^2 \sum_i W_{ji}^2`.
+    (Rifai et al. 2011, "Contractive auto-encoders", eq. 6.) Taught in chapter 03.
+    """
+    return (z * (1 - z)).square() @ weight.square().sum(1)
+
+
+def jacobian_penalty(encoder, x):
+    r"""Squared Frobenius norm of the Jacobian of any ``encoder`` at each ``x``, by automatic differentiation: ``(B,)``.
+
+    One backward pass per latent; differentiable, so it can be trained on.  Taught in chapter 03.
+    """
+    return jacobian(encoder, x).square().sum((1, 2))
+
+
+def jacobian(encoder, x):
+    """Derivative of every latent by every pixel: ``(B, ...event) -> (B, L, D)``."""
+    with torch.enable_grad():
+        x = x if x.requires_grad else x.detach().clone().requires_grad_()
+        z = encoder(x)                                                           # (B, L)
+        rows = [torch.autograd.grad(z[:, j].sum(), x, create_graph=True)[0].flatten(1) for j in range(z.shape[1])]
+    return torch.stack(rows, dim=1)
+
+
+def denoising_score(denoiser, x, scale):
+    r"""Estimate of :math:`\nabla_x \log p_\sigma(x)` from a network that removes Gaussian noise: :math:`(r(x) -
+    x)/\sigma^2`.
+
+    :math:`p_\sigma` is the data blurred by the noise. Same shape as ``x``. (Vincent 2011; Alain & Bengio 2014,
+    theorem 2,
+    arXiv:1211.4246.) Taught in chapter 03, used again in chapter 07.
+    """
+    return (denoiser(x) - x) / scale**2
+
+
+# Model ----------------------------------------------------------------------------------------------------------------
+
+
+class Autoencoder(nn.Module):
+    """Encoder and decoder, squared error, and at most one idea to make the code better.
+
+    ``corrupt(x)`` is applied before encoding while the clean x stays the target (denoising). ``penalty(x, z, encoder)``
+    returns ``(B,)`` or a scalar and is added to the loss, already weighted (sparse, contractive).
+    Taught in chapter 03.
+    """
+
+    def __init__(self, encoder, decoder, corrupt=None, penalty=None):
+        super().__init__()
+        self.encoder, self.decoder, self.corrupt, self.penalty = encoder, decoder, corrupt, penalty
+
+    def forward(self, x):
+        """Reconstruction, same shape as ``x``."""
+        return self.decoder(self.encoder(x))
+
+    def loss(self, x):
+        """``{"loss", "squared_error", "penalty"}``: summed over pixels, averaged over the batch."""
+        seen = x if self.corrupt is None else self.corrupt(x)
+        z = self.encoder(seen)
+        error = squared_error(x, self.decoder(z)).mean()
+        penalty = x.new_zeros(()) if self.penalty is None else self.penalty(seen, z, self.encoder).mean()
+        return {"loss": error + penalty, "squared_error": error, "penalty": penalty}
+
+
+# Ways to change the code: pass one of these to Autoencoder --------------------------------------------------------
+
+
+def add_noise(scale):
+    """Corruption by Gaussian noise of standard deviation ``scale`` (Vincent et al. 2010)."""
+    return lambda x: x + scale * torch.randn_like(x)
+
+
+def drop_pixels(probability):
+    """Corruption by setting each pixel to zero with the given ``probability`` (Vincent et al. 2008)."""
+    return lambda x: x * (torch.rand_like(x) >= probability)
+
+
+def sparse_l1(weight):
+    """``weight`` times the L1 norm of the code."""
+    return lambda x, z, encoder: weight * l1_sparsity(z)
+
+
+def sparse_kl(weight, target):
+    """``weight`` times the divergence of each unit's mean activity from ``target``."""
+    return lambda x, z, encoder: weight * kl_sparsity(z, target)
+
+
+def contract_sigmoid(weight):
+    """``weight`` times the closed-form Jacobian norm; the encoder's last layers must be ``Linear, Sigmoid`` on
+    pixels.
+    """
+    return lambda x, z, encoder: weight * contractive_penalty(z, encoder[-2].weight)
+
+
+def contract(weight):
+    """``weight`` times the Jacobian norm of any encoder."""
+    return lambda x, z, encoder: weight * jacobian_penalty(encoder, x)
+
+
+# Factories --------------------------------------------------------------------------------------------------------
+
+
+def linear_autoencoder(n_features, latent_dim):
+    """No activation anywhere, for ``(B, D)``: at its optimum it spans the subspace of PCA (Baldi & Hornik 1989)."""
+    return Autoencoder(nn.Linear(n_features, latent_dim), nn.Linear(latent_dim, n_features))
+
+
+def mlp_autoencoder(shape=(1, 28, 28), hidden_dims=(400,), latent_dim=32, corrupt=None, activation=nn.ReLU):
+    """Fully connected; the decoder mirrors the encoder and ends in a sigmoid, because pixels live in [0, 1]."""
+    n_pixels = math.prod(shape)
+    encoder = nn.Sequential(nn.Flatten(), MLP([n_pixels, *hidden_dims, latent_dim], activation))
+    widths = [latent_dim, *reversed(hidden_dims), n_pixels]
+    decoder = nn.Sequential(MLP(widths, activation), nn.Sigmoid(), nn.Unflatten(1, shape))
+    return Autoencoder(encoder, decoder, corrupt)
+
+
+def conv_autoencoder(shape=(1, 28, 28), latent_dim=32, width=16, corrupt=None):
+    """Convolutional: two halvings down to the code and two doublings back."""
+    decoder = nn.Sequential(ConvDecoder(latent_dim, shape, width), nn.Sigmoid())
+    return Autoencoder(ConvEncoder(shape, latent_dim, width), decoder, corrupt)
+
+
+def sigmoid_autoencoder(shape=(1, 28, 28), n_hidden=1024, penalty=None, corrupt=None):
+    """One sigmoid layer, usually wider than the image, one linear layer back: pass ``sparse_*`` or
+    ``contract_sigmoid``.
+    """
+    n_pixels = math.prod(shape)
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(n_pixels, n_hidden), nn.Sigmoid())
+    decoder = nn.Sequential(nn.Linear(n_hidden, n_pixels), nn.Unflatten(1, shape))
+    return Autoencoder(encoder, decoder, corrupt, penalty)

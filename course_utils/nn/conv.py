@@ -1,0 +1,71 @@
+"""Small convolutional networks for images of any size."""
+
+from torch import nn
+from torch.nn import functional as F
+
+
+def downsampled(size, n_halvings):
+    """Side of an image after ``n_halvings`` convolutions of stride 2, kernel 3, padding 1: 28 -> 14 -> 7 -> 4."""
+    for _ in range(n_halvings):
+        size = (size + 1) // 2
+    return size
+
+
+class Downsample(nn.Conv2d):
+    """Halve an image, rounding up: ``(B, C, H, W) -> (B, C', ceil(H/2), ceil(W/2))``."""
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__(in_channels, out_channels, kernel_size=3, stride=2, padding=1)
+
+
+class Upsample(nn.ConvTranspose2d):
+    """The way back from :class:`Downsample` to a square image of side ``size`` (which must halve to the input's
+    side).
+    """
+
+    def __init__(self, in_channels, out_channels, size):
+        super().__init__(in_channels, out_channels, kernel_size=3, stride=2, padding=1, output_padding=1 - size % 2)
+
+
+class ResidualBlock(nn.Module):
+    """``x + conv1x1(relu(conv3x3(relu(x))))``: the block of VQ-VAE (van den Oord et al. 2017, arXiv:1711.00937)."""
+
+    def __init__(self, channels, hidden_channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, hidden_channels, kernel_size=3, padding=1)
+        self.mix = nn.Conv2d(hidden_channels, channels, kernel_size=1)
+
+    def forward(self, x):
+        return x + self.mix(F.relu(self.conv(F.relu(x))))
+
+
+class ConvEncoder(nn.Sequential):
+    """Two halvings, then one linear layer: ``(B, C, H, W) -> (B, n_out)``."""
+
+    def __init__(self, shape, n_out, width=16):
+        channels, height, _ = _square(shape)
+        side = downsampled(height, 2)
+        super().__init__(
+            Downsample(channels, width), nn.ReLU(),
+            Downsample(width, 2 * width), nn.ReLU(),
+            nn.Flatten(), nn.Linear(2 * width * side**2, n_out),
+        )  # fmt: skip
+
+
+class ConvDecoder(nn.Sequential):
+    """The mirror image of :class:`ConvEncoder`: ``(B, n_in) -> (B, C, H, W)``, the last layer linear."""
+
+    def __init__(self, n_in, shape, width=16):
+        channels, height, _ = _square(shape)
+        half, quarter = downsampled(height, 1), downsampled(height, 2)
+        super().__init__(
+            nn.Linear(n_in, 2 * width * quarter**2), nn.ReLU(), nn.Unflatten(1, (2 * width, quarter, quarter)),
+            Upsample(2 * width, width, half), nn.ReLU(),
+            Upsample(width, channels, height),
+        )  # fmt: skip
+
+
+def _square(shape):
+    if len(shape) != 3 or shape[1] != shape[2]:
+        raise ValueError(f"expected the shape (C, H, H) of a square image, got {tuple(shape)}; pad or crop it first")
+    return shape
