@@ -1,0 +1,3 @@
+"""The page that opens a run (thin)."""
+def page(summary, out):
+    return "<!doctype html><title>x</title>"
