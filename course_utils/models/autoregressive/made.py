@@ -1,0 +1,116 @@
+r"""MADE: an ordinary network with connections cut so that output i is a function of the inputs before i.
+
+    every input and output has a rank in the order, every hidden unit a rank between
+    a hidden unit sees inputs of rank <= its own; an output sees hidden units of rank < its own
+    log p(x) = sum over pixels of log p(x_i | x_<i)
+
+Source: Germain, Gregor, Murray, Larochelle 2015, arXiv:1502.03509.  Taught in chapter 02.
+"""
+
+import math
+from types import SimpleNamespace
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from course_utils.models.autoregressive.outputs import Head, to_levels
+from course_utils.models.autoregressive.sampling import ancestral_sample, raster_order
+from course_utils.nn.masked import MaskedLinear
+
+
+def made_masks(ranks, widths, n_params=1):
+    """Masks of all layers for inputs of the given ``ranks`` (D,), a permutation of 0 … D-1. List of (n_out, n_in).
+
+    Hidden units get ranks spread evenly over 0 … D-2. The last two masks lead to the outputs, ``n_params`` for each
+    input: from the last hidden layer, and directly from the inputs. (Germain et al. 2015, eqs. 8 and 9.)
+    """
+    hidden = [torch.linspace(0, len(ranks) - 2, width, device=ranks.device).round() for width in widths]
+    below = [ranks, *hidden]
+    masks = [after[:, None] >= before for before, after in zip(below, hidden, strict=False)]
+    out = ranks.repeat_interleave(n_params)[:, None]
+    return [*masks, out > below[-1], out > ranks]
+
+
+def random_orders(n, n_pixels, generator=None):
+    """n random reading orders, (n, n_pixels): each row lists positions in the order in which they are drawn."""
+    return torch.stack([torch.randperm(n_pixels, generator=generator) for _ in range(n)])
+
+
+class MADE(nn.Module):
+    """A masked network for images of ``shape`` (C, H, W). ``orders`` (K, C·H·W) lists its reading orders; default: raster.
+
+    With K > 1 the same weights serve all orders, each through its own masks, and the model is their *mixture*:
+    p(x) = mean over k of p_k(x), which is normalised because each p_k is. (Averaging logits instead is not: see
+    :meth:`averaged_logits`.)
+    """
+
+    def __init__(self, shape, *, hidden=(1024,), head=None, orders=None):
+        super().__init__()
+        self.shape, self.head = tuple(shape), head or Head()
+        orders = raster_order(shape)[None] if orders is None else orders
+        self.widths = tuple(hidden)
+        self.register_buffer("orders", orders)
+        self.register_buffer("ranks", orders.argsort(1), persistent=False)
+        *masks, last, direct = self.masks(0)
+        self.layers = nn.ModuleList(MaskedLinear(mask) for mask in masks)
+        self.out, self.direct = MaskedLinear(last), MaskedLinear(direct)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.direct.weight)
+
+    def masks(self, k):
+        return made_masks(self.ranks[k], self.widths, self.head.n_params)
+
+    def params(self, x, y=None, *, order=0):
+        """Numbers for the distribution of every pixel under one order: (B, C, H, W, P)."""
+        refuse_label(y)
+        *masks, last, direct = self.masks(order)
+        h = x = x.flatten(1)                                         # (B, D)
+        for layer, mask in zip(self.layers, masks, strict=True):
+            h = F.relu(layer(h, mask))
+        return (self.out(h, last) + self.direct(x, direct)).view(-1, *self.shape, self.head.n_params)
+
+    def forward(self, x, y=None, *, order=0):
+        return self.head(self.params(x, y, order=order))
+
+    def log_prob_in_order(self, x, order=0):
+        """log p_k(x), (B,) in nats."""
+        return self(x, order=order).log_prob(to_levels(x, self.head.levels)).flatten(1).sum(1)
+
+    def log_prob(self, x, y=None):
+        """Exact log-probability of whole images, (B,) in nats: of the mixture, when there are several orders."""
+        refuse_label(y)
+        each = torch.stack([self.log_prob_in_order(x, k) for k in range(len(self.orders))])        # (K, B)
+        return torch.logsumexp(each, 0) - math.log(len(each))
+
+    def averaged_logits(self, x):
+        """The tempting ensemble that is *not* a joint distribution: mean over orders of the params, as one distribution.
+
+        No order remains in which each pixel sees only earlier ones, so the product of its factors need not sum to 1.
+        """
+        return self.head(torch.stack([self.params(x, order=k) for k in range(len(self.orders))]).mean(0))
+
+    def loss(self, batch):
+        """Negative log-likelihood in nats per image under one order, picked at random if there are several."""
+        order = 0 if len(self.orders) == 1 else int(torch.randint(len(self.orders), ()))
+        return {"loss": -self.log_prob_in_order(batch, order).mean()}
+
+    def sample(self, n, y=None):
+        """(n, C, H, W) images in [0, 1]: pick an order for each image, then draw its pixels in that order."""
+        refuse_label(y)
+        counts = torch.randint(len(self.orders), (n,)).bincount(minlength=len(self.orders)).tolist()
+        drawn = [ancestral_sample(self.in_order(k), count) for k, count in enumerate(counts) if count]
+        return torch.cat(drawn)[torch.randperm(n)] if n else self.orders.new_zeros(0, *self.shape).float()
+
+    def in_order(self, k):
+        """This model read in its k-th order only, in the form that the samplers take."""
+        return SimpleNamespace(
+            shape=self.shape, head=self.head, order=self.orders[k], parameters=self.parameters,
+            params=lambda x, y=None: self.params(x, y, order=k),
+        )  # fmt: skip
+
+
+def refuse_label(y):
+    """Raise if labels reach a model that has no place for them, rather than ignore them."""
+    if y is not None:
+        raise ValueError("this model is not class-conditional: leave y out")

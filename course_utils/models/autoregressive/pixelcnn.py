@@ -1,0 +1,127 @@
+r"""PixelCNN: all conditionals :math:`p(x_i\mid x_{<i})` in one pass of causal convolutions.
+
+    h = first convolution, kind A (a pixel must not see itself) + where the pixel is
+    h = h + block(h), a few times, kind B
+    params = 1x1 convolutions of h
+    log p(x) = sum over pixels of log p(x_i | params_i)
+
+Sources: van den Oord, Kalchbrenner, Kavukcuoglu 2016 (arXiv:1601.06759); the gated version: van den Oord et al. 2016
+(arXiv:1606.05328).  Taught in chapter 02.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from course_utils.models.autoregressive.outputs import Head, to_levels
+from course_utils.models.autoregressive.sampling import ConvCache, cached_sample
+from course_utils.nn.masked import MaskedConv2d
+
+
+class ResidualBlock(nn.Module):
+    """x + masked kxk(relu(x)), (B, C, H, W). It starts close to the identity, so a deep stack learns from the first step."""
+
+    def __init__(self, width, size, colours=1):
+        super().__init__()
+        self.look = MaskedConv2d(width, width, size, "B", colours)
+        with torch.no_grad():
+            self.look.weight.mul_(0.1)
+
+    def forward(self, x):
+        return x + self.look(F.relu(x))
+
+
+class PixelCNN(nn.Module):
+    """Masked convolutions with residual blocks. ``model(x, y)`` is the distribution of every pixel given those before it.
+
+    x: (B, C, H, W) in [0, 1] on the grid of ``head.levels`` grey levels; y: (B,) class numbers if ``n_classes`` is given.
+    Its stack of square kernels has a blind spot to the upper right: see :class:`GatedPixelCNN`.
+    """
+
+    def __init__(self, shape, *, width=32, n_blocks=6, first=7, size=3, head=None, n_classes=0):
+        super().__init__()
+        self.shape, self.head, self.n_classes = tuple(shape), head or Head(), n_classes
+        colours, n_params = shape[0], shape[0] * self.head.n_params
+        width = -(-width // colours) * colours                       # a multiple of the number of colours
+        self.first = MaskedConv2d(colours, width, first, "A", colours)
+        self.place = nn.Parameter(torch.zeros(1, width, *shape[1:]))  # a convolution cannot know where it is
+        self.label = nn.Embedding(n_classes, width) if n_classes else None
+        self.blocks = nn.ModuleList(ResidualBlock(width, size, colours) for _ in range(n_blocks))
+        self.mix = MaskedConv2d(width, width, 1, "B", colours)
+        self.out = MaskedConv2d(width, n_params, 1, "B", colours)
+        nn.init.zeros_(self.out.weight)                              # first guess: all levels alike
+
+    def context(self, y=None):
+        """What a pixel knows besides pixels: its place and, if given, the class. (1 or B, width, H, W)."""
+        check_label(self.n_classes, y)
+        return self.place if y is None else self.place + self.label(y)[:, :, None, None]
+
+    def params(self, x, y=None):
+        """Numbers for the distribution of every pixel: (B, C, H, W, P)."""
+        h = self.first(x.contiguous(memory_format=torch.channels_last)) + self.context(y)    # (B, width, H, W)
+        for block in self.blocks:
+            h = block(h)
+        h = self.out(F.relu(self.mix(F.relu(h))))                    # (B, C·P, H, W)
+        return h.unflatten(1, (self.shape[0], -1)).movedim(2, -1)
+
+    def forward(self, x, y=None):
+        return self.head(self.params(x, y))
+
+    def log_prob(self, x, y=None):
+        """Exact log-probability of whole images, (B,) in nats."""
+        return self(x, y).log_prob(to_levels(x, self.head.levels)).flatten(1).sum(1)
+
+    def loss(self, batch):
+        """Negative log-likelihood in nats per image: {"loss"}. ``batch`` is x, or (x, y) for a conditional model."""
+        return {"loss": -self.log_prob(*as_pair(batch)).mean()}
+
+    def sample(self, n, y=None):
+        """(n, C, H, W) images in [0, 1], pixel by pixel, remembering what the layers have computed."""
+        return cached_sample(self, n, y)
+
+    def start_cache(self, x, y=None):
+        """The memory that :func:`~course_utils.models.autoregressive.sampling.cached_sample` works with."""
+        return PixelCNNCache(self, x, y)
+
+
+class PixelCNNCache:
+    """A :class:`PixelCNN` that computes one pixel at a time and remembers the rest."""
+
+    def __init__(self, model, x, y):
+        n, _, _, width = x.shape
+        self.x, self.i = x, -1
+        self.context = model.context(y).permute(2, 3, 0, 1).contiguous()           # (H, W, 1 or n, width)
+        self.first = ConvCache(model.first, n, width)
+        self.blocks = [ConvCache(block.look, n, width) for block in model.blocks]
+        self.last = [ConvCache(layer, n, width) for layer in (model.mix, model.out)]
+        self.colours = model.shape[0]
+
+    def row(self, i):
+        """Begin row i; the rows above are complete in x."""
+        if i:                                                        # drawn after its own parameters were asked for
+            self.first.put(self.x.shape[-1] - 1, self.x[:, :, i - 1, -1])
+        self.i = i
+        for layer in (self.first, *self.blocks):
+            layer.row()
+
+    def pixel(self, j):
+        """Parameters of pixel (i, j), (n, C, P), from the pixels of x that come before it."""
+        if j:
+            self.first.put(j - 1, self.x[:, :, self.i, j - 1])
+        h = self.first.pixel(j, self.x[:, :, self.i, j]) + self.context[self.i, j]
+        for look in self.blocks:
+            h = h + look.pixel(j, h.relu())
+        mix, out = self.last
+        return out.pixel(j, mix.pixel(j, h.relu()).relu_()).unflatten(1, (self.colours, -1))
+
+
+def as_pair(batch):
+    """A batch is x or (x, y): give (x, y), with y = None where there are no labels."""
+    return batch if isinstance(batch, (tuple, list)) else (batch, None)
+
+
+def check_label(n_classes, y):
+    """A conditional model needs labels and an unconditional one takes none: raises a ValueError that says which."""
+    if (y is None) != (n_classes == 0):
+        want = "labels y, (B,) integers" if n_classes else "no y: the model was built without n_classes"
+        raise ValueError(f"expected {want}, got {'none' if y is None else 'labels'}")

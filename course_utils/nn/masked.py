@@ -1,0 +1,77 @@
+r"""Layers whose weights are cut so that output i cannot see input j: the whole trick of chapter 02.
+
+Pixels are read like text: row by row, and inside a row from left to right. A *causal* layer lets an output see only
+inputs that come earlier in that order (kind ``"A"``), or earlier ones and the one in its own place (kind ``"B"``). The
+first layer of a network must be A, since a pixel must not see itself; the ones after it may be B, since what stands in
+their own place no longer knows the pixel itself.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def causal_mask(size, kind, n_in=1, n_out=1, colours=1):
+    """Ones where a ``size x size`` kernel may look, without the rows below its centre: ``(n_out, n_in, size//2+1, size)``.
+
+    Everything above the centre row and left of the centre is seen. At the centre, an image with several ``colours`` is
+    read red, green, blue: channels are split into that many equal groups, and an output group sees the input groups
+    before it (A), or up to its own (B).
+
+    Source: van den Oord, Kalchbrenner, Kavukcuoglu 2016, section 3.4, arXiv:1601.06759.  Taught in chapter 02.
+    """
+    if size % 2 == 0 or kind not in ("A", "B"):
+        raise ValueError(f'expected an odd size and kind "A" or "B", got size={size} and kind={kind!r}')
+    if n_in % colours or n_out % colours:
+        raise ValueError(f"channels must split into {colours} colours: got {n_in} in and {n_out} out")
+    radius = size // 2
+    mask = torch.zeros(n_out, n_in, radius + 1, size)
+    mask[:, :, :radius] = 1                                          # rows above
+    mask[:, :, radius, :radius] = 1                                  # same row, to the left
+    colour_in = torch.arange(n_in) * colours // n_in
+    colour_out = torch.arange(n_out)[:, None] * colours // n_out
+    mask[:, :, radius, radius] = (colour_in < colour_out if kind == "A" else colour_in <= colour_out).float()
+    return mask
+
+
+class MaskedConv2d(nn.Module):
+    """A causal convolution, ``(B, n_in, H, W) -> (B, n_out, H, W)``: a kernel without its lower half, times a mask.
+
+    The rows of the kernel below the centre would all be zero, so they are not there: half of the work is saved.
+    ``weight`` has shape ``(n_out, n_in, size//2 + 1, size)``. Its first values have the scale of He et al. (2015,
+    arXiv:1502.01852), counting only the inputs that an output can see.  Taught in chapter 02.
+    """
+
+    def __init__(self, n_in, n_out, size, kind, colours=1):
+        super().__init__()
+        mask = causal_mask(size, kind, n_in, n_out, colours)
+        self.register_buffer("mask", mask, persistent=False)
+        fan_in = mask.sum((1, 2, 3)).clamp(min=1).view(-1, 1, 1, 1)
+        self.weight = nn.Parameter(torch.randn_like(mask) * (2 / fan_in).sqrt() * mask)
+        self.bias = nn.Parameter(torch.zeros(n_out))
+
+    def forward(self, x):
+        radius = self.mask.shape[-1] // 2
+        if radius == 0:
+            return F.conv2d(x, self.weight * self.mask, self.bias)
+        x = F.pad(x, (radius, radius, radius, 0))                    # zeros left, right and above, none below
+        return F.conv2d(x, self.weight * self.mask, self.bias)
+
+
+class MaskedLinear(nn.Module):
+    """A linear layer times a fixed mask, ``(B, n_in) -> (B, n_out)``; ``mask`` is ``(n_out, n_in)``, 1 where an output sees.
+
+    ``forward(x, mask)`` takes another mask for one call, for a network that serves several orders.  Taught in chapter 02.
+    """
+
+    def __init__(self, mask):
+        super().__init__()
+        self.register_buffer("mask", mask.float(), persistent=False)
+        n_out, n_in = mask.shape
+        self.weight = nn.Parameter(torch.empty(n_out, n_in).uniform_(-1, 1) / math.sqrt(n_in))
+        self.bias = nn.Parameter(torch.zeros(n_out))
+
+    def forward(self, x, mask=None):
+        return F.linear(x, self.weight * (self.mask if mask is None else mask), self.bias)
