@@ -1,0 +1,172 @@
+"""The small protocol every model keeps, walked over one list. A new model is one line of ``CASES``.
+
+Absence counts too: a model that has ``log_prob``, ``elbo`` or ``sample`` without saying so in its line fails, because a
+method that the mathematics does not grant must not exist.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from course_utils import training
+from course_utils.models import autoencoder, classifier, energy, vae
+
+B, K = 6, 3  # batch, classes
+
+
+def binary_images(side=8):
+    return torch.rand(B, 1, side, side).round()
+
+
+def grey_images(side=8):
+    return torch.rand(B, 1, side, side)
+
+
+def points():
+    return torch.randn(B, 2)
+
+
+def with_labels(x):
+    return x, torch.arange(B) % K
+
+
+def binary(x):
+    return bool(((x == 0) | (x == 1)).all())
+
+
+def unit(x):
+    return bool(((x >= 0) & (x <= 1)).all())
+
+
+def finite(x):
+    return bool(x.isfinite().all())
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    make: Callable  # () -> a small model with fresh weights
+    batch: Callable  # () -> what the objective takes: x, or (x, y)
+    has: str = ""  # of log_prob, elbo, sample: the methods its mathematics grants
+    range: Callable = finite  # a law for the values of a sample
+    objective: Callable = lambda model: model.loss
+    descends: bool = True  # whether its loss measures progress
+
+
+CASES = [
+    Case("logistic regression", lambda: classifier.logistic_regression(64, K), lambda: with_labels(grey_images())),
+    Case("small CNN", lambda: classifier.small_cnn(1, K, width=4), lambda: with_labels(grey_images())),
+    Case("energy on a grid",
+         lambda: energy.GridEnergyModel(energy.energy_mlp(2, 8), [(-9.0, 9.0), (-9.0, 9.0)], n_cells=20),
+         points, "log_prob sample"),
+    Case("RBM", lambda: energy.RBM(64, 5), lambda: binary_images().flatten(1), "sample", binary,
+         lambda model: energy.PersistentChains(model, binary_images().flatten(1)), descends=False),
+    Case("autoencoder", lambda: autoencoder.mlp_autoencoder((1, 8, 8), (10,), 3), grey_images),
+    Case("convolutional autoencoder", lambda: autoencoder.conv_autoencoder((1, 8, 8), 3, width=4), grey_images),
+    Case("VAE", lambda: vae.mlp_vae((1, 8, 8), (10,), 3), binary_images, "elbo sample", binary),
+    Case("convolutional VAE", lambda: vae.conv_vae((1, 8, 8), 3, width=4), binary_images, "elbo sample", binary),
+]
+METHODS = {"log_prob", "elbo", "sample"}
+
+
+def walk(cases):
+    """Give the test each of these cases in turn."""
+    return pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in cases])
+
+
+def those_with(*methods):
+    return [case for case in CASES if set(methods) & set(case.has.split())]
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_every_time():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def made(case):
+    """A model whose weights are none of the special ones it starts with (zeros, the identity)."""
+    model = case.make()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    return model
+
+
+def image_part(batch):
+    return batch[0] if isinstance(batch, tuple) else batch
+
+
+def modes(model):
+    return [module.training for module in model.modules()]
+
+
+@walk(CASES)
+def test_loss_is_finite_and_its_gradient_reaches_every_parameter(case):
+    model, batch = made(case), case.batch()
+    x = image_part(batch).clone()
+    terms = training.terms_of(case.objective(model)(batch), step=1)  # raises for anything but scalars and "loss"
+    terms["loss"].backward()
+    for name, weight in model.named_parameters():
+        assert weight.grad is not None, f"no gradient at {name}"
+        assert weight.grad.isfinite().all(), f"gradient at {name} is not finite"
+        assert weight.grad.abs().max() > 0, f"gradient at {name} is zero"
+    assert torch.equal(x, image_part(batch)), "the loss changed its input"
+
+
+@walk([case for case in CASES if case.descends])
+def test_a_few_steps_lower_the_loss(case):
+    model, batch = made(case), case.batch()
+    objective = case.objective(model)
+    history = training.fit(objective, torch.optim.Adam(model.parameters(), 1e-2), [batch] * 25, 25)
+    assert history["loss"][-5:].mean() < history["loss"][:5].mean()
+
+
+@walk(CASES)
+def test_has_exactly_the_methods_its_mathematics_grants(case):
+    model = case.make()
+    assert {name for name in METHODS if hasattr(model, name)} == set(case.has.split())
+
+
+@walk(those_with("log_prob", "elbo"))
+def test_scores_are_one_number_an_example(case):
+    model, x = made(case).eval(), image_part(case.batch())
+    before = modes(model)
+    for method in {"log_prob", "elbo"} & set(case.has.split()):
+        score = getattr(model, method)(x)
+        assert score.shape == (B,)
+        assert score.isfinite().all()
+    assert modes(model) == before
+    if "log_prob" in case.has.split():  # an example's score does not depend on its neighbours
+        torch.testing.assert_close(model.log_prob(x)[2:4], model.log_prob(x[2:4]))
+
+
+@walk(those_with("sample"))
+def test_samples_look_like_data(case):
+    model, x = made(case), image_part(case.batch())
+    before = modes(model)
+    drawn = model.sample(4)
+    assert drawn.shape == (4, *x.shape[1:])
+    assert drawn.dtype == x.dtype
+    assert case.range(drawn), f"values from {drawn.min()} to {drawn.max()}"
+    assert not drawn.requires_grad
+    assert modes(model) == before, "sampling changed train or eval modes"
+    assert not torch.equal(drawn, model.sample(4)), "two draws are the same"
+
+
+@walk(CASES)
+def test_state_survives_a_file(case, tmp_path):
+    model, twin, batch = made(case), made(case), case.batch()
+    training.save_weights(tmp_path / "model.safetensors", model, {"seed": 0})
+    assert training.load_weights(tmp_path / "model.safetensors", twin) == {"seed": 0}
+    assert model.state_dict().keys() == twin.state_dict().keys()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, twin.state_dict()[name]), name
+    losses = []
+    for one in (model, twin):
+        torch.manual_seed(1)
+        losses.append(case.objective(one.eval())(batch)["loss"])
+    assert torch.equal(*losses), "something that matters is not in the state"
