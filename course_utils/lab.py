@@ -1,7 +1,7 @@
 """``course lab``: the student's own copies of the chapters, in a JupyterLab.
 
-The chapters in ``notebooks/`` belong to the course and change with it. A student works on copies in ``work/``, which git
-ignores, so an update of the course never meets a student's answer. Beside the copies, ``.copied.json`` keeps the
+The chapters in ``notebooks/`` belong to the course and change with it. A student works on copies in ``work/``, which
+git ignores, so an update of the course never meets a student's answer. Beside the copies, ``.copied.json`` keeps the
 fingerprint of each chapter as it was when it was copied; that is how a changed chapter is told from a changed copy.
 """
 
@@ -16,7 +16,8 @@ from pathlib import Path
 
 import click
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+from course_utils.doctor import CHECKOUT, install_course
+
 LEDGER = ".copied.json"
 
 
@@ -50,7 +51,7 @@ def copy_chapters(source, target):
             _write(mine, text)
         else:
             beside = _free_name(mine)
-            news.append((beside.name, f"the course changed this chapter: yours stays {mine.name}, the newer one is beside it"))
+            news.append((beside.name, f"the course changed this chapter: yours stays {mine.name}, here is the newer"))
             _write(beside, text)
         copied[chapter.name] = _fingerprint(text)
     _write(target / LEDGER, json.dumps(copied, indent=1).encode())
@@ -93,7 +94,7 @@ def server_command(folder, arguments=()):
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}",
                "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.append("--allow-root")                    # in a container there is often no one else; it serves this machine only
+        command.append("--allow-root")             # a container often has no other user; only this machine is served
     return [*command, *arguments]
 
 
@@ -120,7 +121,6 @@ def main(folder, chapters, copy_only, jupyter_arguments):
     if copy_only:
         return
     if find_spec("jupyterlab") is None:
-        raise click.ClickException("JupyterLab is not installed here; install it with: "
-                                   f"{sys.executable} -m pip install 'deep-generative-course[lab]'")
+        raise click.ClickException(f"JupyterLab is not installed here; install it with: {install_course('lab')}")
     click.echo("Opening JupyterLab. Ctrl-C here ends it.")
     sys.exit(subprocess.call(server_command(folder, jupyter_arguments)))

@@ -1,4 +1,4 @@
-"""A student's copy is never lost, whatever the course does to the chapter meanwhile; and JupyterLab really serves it."""
+"""A student's copy is never lost, whatever the course does to the chapter meanwhile; JupyterLab really serves it."""
 
 import json
 import os
@@ -111,7 +111,7 @@ def test_jupyterlab_serves_the_copies(course, tmp_path):
             with urllib.request.urlopen(request, timeout=10) as answer:
                 names = [entry["name"] for entry in json.load(answer)["content"]]
         finally:
-            os.killpg(server.pid, signal.SIGTERM)                               # our own session: the command and its server
+            os.killpg(server.pid, signal.SIGTERM)             # its own session: the command and its server
             server.wait(timeout=20)
     assert names == ["01_x.ipynb"]
     assert "01_x.ipynb: new" in log.read_text()
