@@ -1,0 +1,1 @@
+"""Data of the course: procedural handwriting, densities with exact answers, and real images."""

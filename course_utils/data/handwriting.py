@@ -1,0 +1,330 @@
+r"""Handwriting whose causes are known: p(x, z) that we wrote ourselves, so a model of it can be marked.
+
+An image is drawn from a label and six factors (:data:`FACTOR_NAMES`), plus a hand that is not perfectly steady:
+
+=========  ==============  ==================================================================================
+slant      degrees         0 upright, positive leans right as most people do
+width      ratio           1 as in the model alphabet, below 1 narrow, above 1 broad
+pressure   0 to 1          stroke thickness, from a hard pencil to a felt pen
+speed      0 to 1          a fast pen rounds corners, shrinks hooks and loops
+neatness   0 to 1          1 repeats the skeleton exactly; 0 wobbles, tilts and misses
+variant    0, 1, ...       which of the ways to write this glyph (a four may be open or closed)
+=========  ==============  ==================================================================================
+
+How: a pen path passes through the points of :mod:`course_utils.data.glyphs`; smooth random fields bend it; each pixel
+takes its ink from its distance to the path.  Distances are computed on integers, and everything before them in float64,
+so a seed gives the same bytes on every machine.  Taught in chapters 01 and 04.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from course_utils.data import glyphs as alphabet
+
+DIGITS = alphabet.DIGITS
+LETTERS = alphabet.LETTERS
+FACTOR_NAMES = ("slant", "width", "pressure", "speed", "neatness", "variant")
+FACTOR_RANGES = {  # what sample() draws from; variant is drawn uniformly among those of the glyph
+    "slant": (-30.0, 45.0),
+    "width": (0.6, 1.4),
+    "pressure": (0.0, 1.0),
+    "speed": (0.0, 1.0),
+    "neatness": (0.0, 1.0),
+}
+
+_UNIT = 64  # path coordinates are integers in 1/64 of a pixel: squared distances stay exact in int32 up to size 64
+_SPEEDS = 5  # smoothing is tabulated at this many speeds and interpolated between them
+_CHUNK = 250
+
+
+class Glyphs(NamedTuple):
+    """``images`` uint8 (N,C,H,W), ``labels`` int64 (N,) index into the glyphs asked for, ``factors`` float32 (N,6)."""
+
+    images: Tensor
+    labels: Tensor
+    factors: Tensor
+
+
+def n_variants(glyph: str) -> int:
+    """How many ways of writing ``glyph`` there are."""
+    _check_glyphs(glyph)
+    return len(alphabet.STROKES[glyph])
+
+
+def sample(n: int, glyphs: str = DIGITS, size: int = 28, rgb: bool = False, seed: int = 0) -> Glyphs:
+    """Draw ``n`` glyphs with random labels, factors and hands.  The global random state is not touched.
+
+    ``glyphs`` are the characters to draw from, uniformly; ``size`` is 8 to 64 pixels; ``rgb`` gives coloured ink on
+    light paper (3 channels) instead of white ink on black (1 channel, as MNIST is stored).
+    """
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}: ask for a positive number of images")
+    _check_glyphs(glyphs)
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(len(glyphs), (n,), generator=generator)
+    factors = sample_factors(labels, glyphs, generator)
+    images = render(labels, factors, glyphs=glyphs, size=size, rgb=rgb, generator=generator)
+    return Glyphs(images, labels, factors)
+
+
+def sample_factors(labels: Tensor, glyphs: str = DIGITS, generator: torch.Generator | None = None) -> Tensor:
+    """p(z | label): random factors (N, 6) float32 for ``labels`` (N,)."""
+    bell = torch.randn(len(labels), 4, generator=generator, dtype=torch.float64)
+    slant = (8 + 13 * bell[:, 0]).clamp(*FACTOR_RANGES["slant"])
+    width = torch.exp(0.17 * bell[:, 1]).clamp(*FACTOR_RANGES["width"])
+    pressure = (0.45 + 0.2 * bell[:, 2]).clamp(0, 1)
+    speed, neatness, which = torch.rand(3, len(labels), generator=generator, dtype=torch.float64)
+    counts = torch.tensor([len(alphabet.STROKES[glyph]) for glyph in glyphs])
+    variant = torch.floor(which * counts[labels])
+    return torch.stack([slant, width, pressure, speed, neatness, variant], 1).float()
+
+
+def render(
+    labels: Tensor,
+    factors: Tensor,
+    *,
+    glyphs: str = DIGITS,
+    size: int = 28,
+    rgb: bool = False,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """p(x | label, z): uint8 images (N, 1 or 3, size, size) of ``labels`` (N,) int64 with ``factors`` (N, 6).
+
+    ``generator`` (on the CPU) moves the hand; where it is None the hand is drawn from a fixed seed, so that equal
+    arguments give equal images.  With neatness 1 the hand is perfectly steady.
+    """
+    _check_glyphs(glyphs)
+    _check_size(size)
+    labels, factors = _check_factors(labels, factors, glyphs)
+    if generator is None:
+        generator = torch.Generator().manual_seed(0)
+    ink = torch.empty(len(labels), size, size, dtype=torch.uint8)
+    for start in range(0, len(labels), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        path, radius = _pen_path(labels[chunk], factors[chunk], glyphs, size, generator)
+        ink[chunk] = _ink(path, radius, size)
+    return _colour(ink, generator) if rgb else ink[:, None]
+
+
+# --- from the alphabet to a path ------------------------------------------------------------------------------------
+
+
+class _Pens(NamedTuple):
+    points: Tensor  # (V, K, 2)     control points of each variant, padded with zeros
+    basis: Tensor  # (S, V, P, K)   path = basis @ points, at each of S speeds
+    stroke: Tensor  # (V, P)        which stroke a path point belongs to
+    position: Tensor  # (V, P)      how far along the whole path, in 0..1
+    first: Tensor  # (G,)           row of a glyph's variant 0
+
+
+@functools.lru_cache(maxsize=16)
+def _pens(glyphs: str, n_path: int) -> _Pens:
+    variants = [alphabet.parse(text) for glyph in glyphs for text in alphabet.STROKES[glyph]]
+    n_points = max(sum(len(points) for points, _ in strokes) for strokes in variants)
+    control = torch.zeros(len(variants), n_points, 2, dtype=torch.float64)
+    basis = torch.zeros(_SPEEDS, len(variants), n_path, n_points, dtype=torch.float64)
+    stroke = torch.zeros(len(variants), n_path, dtype=torch.int64)
+    for v, strokes in enumerate(variants):
+        xy = torch.tensor([point for points, _ in strokes for point in points], dtype=torch.float64)
+        control[v, : len(xy)] = xy
+        dense, start = [], 0
+        for points, corners in strokes:
+            weights = torch.zeros(0, len(xy), dtype=torch.float64)
+            for first, last in _smooth_pieces(corners):
+                piece = _catmull_rom(last - first + 1)
+                rows = torch.zeros(len(piece), len(xy), dtype=torch.float64)
+                rows[:, start + first : start + last + 1] = piece
+                weights = torch.cat([weights, rows])
+            dense.append(weights)
+            start += len(points)
+        lengths = torch.tensor([float((w @ xy).diff(dim=0).norm(dim=1).sum()) for w in dense])
+        share = _split(n_path, lengths)
+        row = 0
+        for s, (weights, count) in enumerate(zip(dense, share, strict=True)):
+            even = _even_steps(weights, xy, count)
+            spacing = float(lengths[s]) / max(count - 1, 1)
+            for level in range(_SPEEDS):
+                blur = _blur(count, sigma=11.0 * level / (_SPEEDS - 1) / spacing)
+                basis[level, v, row : row + count, : len(xy)] = blur @ even
+            stroke[v, row : row + count] = s
+            row += count
+    position = torch.linspace(0, 1, n_path, dtype=torch.float64).expand(len(variants), -1)
+    counts = torch.tensor([0] + [len(alphabet.STROKES[glyph]) for glyph in glyphs])
+    return _Pens(control, basis, stroke, position, counts.cumsum(0)[:-1])
+
+
+def _smooth_pieces(corners: list[bool]) -> list[tuple[int, int]]:
+    stops = [0] + [i for i in range(1, len(corners) - 1) if corners[i]] + [len(corners) - 1]
+    return list(zip(stops[:-1], stops[1:], strict=True))
+
+
+def _catmull_rom(n_points: int, per_segment: int = 40) -> Tensor:
+    """Weights (M, n_points) of a Catmull-Rom spline through its points, ends mirrored so that they stay put."""
+    padded = torch.zeros(n_points + 2, n_points, dtype=torch.float64)
+    padded[1:-1] = torch.eye(n_points, dtype=torch.float64)
+    padded[0, 0], padded[0, 1] = 2.0, -1.0
+    padded[-1, -1], padded[-1, -2] = 2.0, -1.0
+    t = torch.linspace(0, 1, per_segment, dtype=torch.float64)[:, None]
+    a = (-t + 2 * t**2 - t**3) / 2
+    b = (2 - 5 * t**2 + 3 * t**3) / 2
+    c = (t + 4 * t**2 - 3 * t**3) / 2
+    d = (-(t**2) + t**3) / 2
+    return torch.cat([a * padded[i] + b * padded[i + 1] + c * padded[i + 2] + d * padded[i + 3]
+                      for i in range(n_points - 1)])  # fmt: skip
+
+
+def _split(total: int, lengths: Tensor) -> list[int]:
+    """Share ``total`` path points among strokes by length, at least two each."""
+    share = [max(2, int(total * float(length) / float(lengths.sum()))) for length in lengths]
+    share[int(lengths.argmax())] += total - sum(share)
+    return share
+
+
+def _even_steps(weights: Tensor, xy: Tensor, count: int) -> Tensor:
+    """Rows of ``weights`` interpolated so that the path advances by equal lengths."""
+    steps = (weights @ xy).diff(dim=0).norm(dim=1)
+    along = torch.cat([steps.new_zeros(1), steps.cumsum(0)])
+    target = torch.linspace(0, float(along[-1]), count, dtype=torch.float64)
+    right = torch.searchsorted(along, target).clamp(1, len(along) - 1)
+    gap = (along[right] - along[right - 1]).clamp_min(1e-12)
+    t = ((target - along[right - 1]) / gap)[:, None]
+    return (1 - t) * weights[right - 1] + t * weights[right]
+
+
+def _blur(count: int, sigma: float) -> Tensor:
+    """Gaussian average along a stroke, (count, count).  Odd mirroring at the ends keeps the end points in place."""
+    if sigma == 0:
+        return torch.eye(count, dtype=torch.float64)
+    here = torch.arange(count)
+    matrix = torch.zeros(count, count, dtype=torch.float64)
+    reach = min(math.ceil(3 * sigma), count - 1)
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float64) / sigma) ** 2)
+    for offset, weight in zip(range(-reach, reach + 1), kernel / kernel.sum(), strict=True):
+        there = here + offset
+        low, high = there < 0, there > count - 1
+        inside = torch.where(low, -there, torch.where(high, 2 * (count - 1) - there, there))
+        sign = torch.where(low | high, -1.0, 1.0).double()
+        matrix[here, inside] += weight * sign
+        matrix[here[low], 0] += 2 * weight
+        matrix[here[high], count - 1] += 2 * weight
+    return matrix
+
+
+def _pen_path(labels: Tensor, factors: Tensor, glyphs: str, size: int, generator: torch.Generator):
+    """Path (B, P, 2) int32 in 1/64 pixel and thickness radius (B, P) float64 in pixels."""
+    pens = _pens(glyphs, 4 * size)
+    slant, width, pressure, speed, neatness, variant = factors.unbind(1)
+    rows = pens.first[labels] + variant.long()
+    n, n_path = len(labels), 4 * size
+
+    def hand(*shape):  # the part of the hand that the factors do not fix
+        return torch.randn(n, *shape, generator=generator, dtype=torch.float64)
+
+    mess = (1 - neatness)[:, None, None]
+    points = pens.points[rows] + 4.5 * mess * hand(pens.points.shape[1], 2)
+    level = (speed * (_SPEEDS - 1)).clamp(0, _SPEEDS - 1 - 1e-9)
+    low, part = level.floor().long(), (level - level.floor())[:, None, None]
+    path = (1 - part) * (pens.basis[low, rows] @ points) + part * (pens.basis[low + 1, rows] @ points)  # (B, P, 2)
+
+    shift = 3.0 * mess * hand(int(pens.stroke.max()) + 1, 2)  # strokes that do not quite meet
+    path = path + shift.gather(1, pens.stroke[rows][..., None].expand(-1, -1, 2))
+    path = path - torch.tensor([40.0, 50.0], dtype=torch.float64)
+
+    # a smooth random field bends the plane: two slow waves in random directions for each coordinate
+    waves, phase, amount = hand(2, 2), hand(2), hand(2, 2)
+    angle = 0.035 * path @ waves.transpose(1, 2) + 2 * math.pi * phase[:, None]  # (B, P, 2)
+    path = path + 6.0 * mess * (torch.sin(angle) @ amount)
+
+    tilt = math.radians(7) * mess[:, 0, 0] * hand()
+    cos, sin = torch.cos(tilt), torch.sin(tilt)
+    shear = torch.tan(torch.deg2rad(slant))
+    x, y = path.unbind(2)
+    x = x * width[:, None] - shear[:, None] * y
+    x, y = cos[:, None] * x - sin[:, None] * y, sin[:, None] * x + cos[:, None] * y
+
+    # thickness swells and fades along the stroke
+    radius = (0.55 + 1.65 * pressure) * size / 28
+    swing = torch.sin(2 * math.pi * (pens.position[rows] * (0.5 + hand(1).abs()) + hand(1)))
+    thick = radius[:, None] * (1 + 0.22 * mess[:, :, 0] * swing)
+
+    # as MNIST: the longer side fills 20 of 28 pixels, and the centre of mass is in the middle of the image
+    span = torch.stack([x.amax(1) - x.amin(1), y.amax(1) - y.amin(1)]).amax(0)
+    scale = (20 / 28 * size - 2 * radius) / span
+    path = scale[:, None, None] * torch.stack([x, y], 2)
+    path = path - path.mean(1, keepdim=True) + size / 2
+    return torch.round(path * _UNIT).to(torch.int32), thick
+
+
+def _ink(path: Tensor, radius: Tensor, size: int) -> Tensor:
+    """Ink 0..255 (B, size, size) uint8: full inside the stroke, fading over one pixel at its edge.
+
+    A path point of radius r covers a pixel at distance d as far as r - d; with one thickness R per image the same edge
+    is R - sqrt(d^2 + R^2 - r^2), so one minimum over the path serves all thicknesses.
+    """
+    thickest = radius.amax(1, keepdim=True)
+    handicap = torch.round((thickest**2 - radius**2) * _UNIT**2).to(torch.int32)  # (B, P)
+    centres = torch.arange(size, dtype=torch.int32) * _UNIT + _UNIT // 2
+    dx = (centres - path[:, :, :1]) ** 2  # (B, P, W)
+    dy = (centres - path[:, :, 1:]) ** 2 + handicap[:, :, None]  # (B, P, H)
+    nearest = torch.empty(len(path), size, size, dtype=torch.int32)
+    group = max(1, 25_000_000 // (path.shape[1] * size * size * 4) // 8)  # keeps the large intermediate in the cache
+    for start in range(0, len(path), group):
+        block = slice(start, start + group)
+        nearest[block] = (dy[block, :, :, None] + dx[block, :, None, :]).amin(1)
+    distance = torch.sqrt(nearest.double()) / _UNIT
+    return torch.round(255 * (thickest[:, :, None] - distance + 0.5).clamp(0, 1)).to(torch.uint8)
+
+
+def _colour(ink: Tensor, generator: torch.Generator) -> Tensor:
+    """Coloured ink on light paper: (B, 3, size, size) uint8."""
+    n = len(ink)
+    paper = 225 + torch.randint(31, (n, 3, 1, 1), generator=generator)
+    pen = torch.randint(160, (n, 3, 1, 1), generator=generator)
+    return ((paper * (255 - ink[:, None].long()) + pen * ink[:, None].long()) // 255).to(torch.uint8)
+
+
+# --- what callers may get wrong -------------------------------------------------------------------------------------
+
+
+def _check_glyphs(glyphs: str) -> None:
+    unknown = sorted(set(glyphs) - set(alphabet.STROKES))
+    if not glyphs or unknown or len(set(glyphs)) != len(glyphs):
+        known = "".join(alphabet.STROKES)
+        raise ValueError(f"glyphs must be different characters out of {known!r}, got {glyphs!r}")
+
+
+def _check_size(size: int) -> None:
+    if not 8 <= size <= 64:
+        raise ValueError(f"size must be 8 to 64 pixels, got {size}")
+
+
+def _check_factors(labels: Tensor, factors: Tensor, glyphs: str) -> tuple[Tensor, Tensor]:
+    labels = torch.as_tensor(labels)
+    factors = torch.as_tensor(factors).detach().cpu().double()
+    if labels.ndim != 1 or labels.is_floating_point() or len(labels) == 0:
+        raise ValueError(f"labels must be integers of shape (N,) with N >= 1, got {labels.dtype} {tuple(labels.shape)}")
+    labels = labels.cpu().long()
+    if factors.shape != (len(labels), len(FACTOR_NAMES)):
+        raise ValueError(f"factors must have shape ({len(labels)}, {len(FACTOR_NAMES)}), one column for each of "
+                         f"{', '.join(FACTOR_NAMES)}, got {tuple(factors.shape)}")  # fmt: skip
+    if labels.min() < 0 or labels.max() >= len(glyphs):
+        raise ValueError(f"labels must index glyphs {glyphs!r}, 0 to {len(glyphs) - 1}, got {int(labels.min())} to "
+                         f"{int(labels.max())}")  # fmt: skip
+    limits = {"slant": (-60, 60), "width": (0.2, 3), "pressure": (0, 1), "speed": (0, 1), "neatness": (0, 1)}
+    for column, (name, (low, high)) in enumerate(limits.items()):
+        values = factors[:, column]
+        if not bool(((values >= low) & (values <= high)).all()):
+            raise ValueError(f"{name} must lie in [{low}, {high}], got {values.min():g} to {values.max():g}")
+    counts = torch.tensor([len(alphabet.STROKES[glyph]) for glyph in glyphs])[labels]
+    variant = factors[:, 5]
+    wrong = (variant < 0) | (variant >= counts) | (variant != variant.floor())
+    if bool(wrong.any()):
+        i = int(wrong.nonzero()[0])
+        raise ValueError(f"glyph {glyphs[int(labels[i])]!r} has variants 0 to {int(counts[i]) - 1}, got {variant[i]:g}")
+    return labels, factors
