@@ -1,0 +1,201 @@
+"""One demo, three forms: live widget, self-contained page, still picture.
+
+A demo is an ES module in ``js/`` (``function render({ model, el })`` and ``export default { render }``; no imports, no
+network) and a Python function of about ten lines that returns a :class:`Demo`. The front end decides what is shown:
+
+* a person's JupyterLab, Notebook or VS Code gets an anywidget with ipywidgets sliders. Slider and module are joined in
+  the browser, so a drag never waits for the kernel;
+* where no widget manager can help (papermill, exported HTML, the book, Colab) the same module runs inside
+  ``<div><img><iframe srcdoc></div>``, with the network cut as well;
+* where no script may run, the picture in that ``<div>`` stays.
+"""
+
+import base64
+import html
+import io
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import anywidget
+import ipywidgets
+import numpy as np
+import torch
+import traitlets
+from IPython import get_ipython
+
+JS = Path(__file__).parent / "js"
+DTYPES = ("float16", "float32", "float64", "uint8", "int32")
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
+body {{ margin: 0; background: #fff; font: 14px/1.4 system-ui, 'DejaVu Sans', sans-serif; color: #1f2933; }}
+#sliders {{ max-width: 700px; padding: 8px 14px 4px; box-sizing: border-box; }}
+#sliders label {{ display: grid; grid-template-columns: 9em 1fr 4em; gap: 10px; align-items: center; }}
+#sliders input {{ width: 100%; accent-color: #0072B2; }} #sliders output {{ text-align: right; }}
+</style><div id="demo"></div><div id="sliders"></div><script type="application/json" id="state">{state}</script>
+<script type="module">{module}</script></html>"""
+
+
+@dataclass(frozen=True)
+class Slider:
+    """A number the hand moves: becomes a trait of the widget, a ``FloatSlider``, and ``model.get(name)`` in the module."""
+
+    name: str
+    label: str
+    low: float
+    high: float
+    value: float
+    step: float = 0.01
+
+    @property
+    def digits(self):
+        """Decimals worth showing for this step."""
+        return max(0, -int(np.floor(np.log10(self.step) + 1e-9)))
+
+
+def pack(array):
+    """An array or tensor as ``{"dtype", "shape", "bytes"}``, which ``course.array`` in JavaScript turns back."""
+    array = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
+    if array.dtype.name not in DTYPES:
+        raise ValueError(f"JavaScript reads arrays of {', '.join(DTYPES)}; got {array.dtype}: convert it first")
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "bytes": np.ascontiguousarray(array).tobytes()}
+
+
+def module_text(name):
+    """The ES module of a demo: the shared helpers, then ``js/<name>.js``."""
+    return (JS / "common.js").read_text("utf-8") + "\n" + (JS / f"{name}.js").read_text("utf-8")
+
+
+def front_end():
+    """``"widgets"`` where a person's front end can draw ipywidgets, else ``"page"``.
+
+    Papermill, nbclient and nbval say that nobody is there to answer ``input()``; a person's front end never does. Colab
+    draws widgets with scripts from other hosts and delays kernel messages, so it gets the page too.
+    """
+    kernel = getattr(get_ipython(), "kernel", None)
+    attended = getattr(kernel, "_allow_stdin", False)
+    return "widgets" if attended and "google.colab" not in sys.modules else "page"
+
+
+class Demo:
+    """What a notebook shows when the last line of a cell is a demo.
+
+    ``module``: name of the file in ``js/``. ``sliders``: :class:`Slider`, in the order they are drawn. ``data``: constants
+    for the module; numbers, strings, lists, dicts, arrays. ``picture(values)``: a matplotlib figure of the same thing for
+    given slider values, drawn without any browser. ``alt``: one sentence for a reader who cannot see the picture.
+    """
+
+    def __init__(self, module, *, sliders, data, picture, alt, height=520):
+        self.module, self.sliders, self.data = module, tuple(sliders), _packed(data)
+        self.picture, self.alt, self.height = picture, alt, height
+        self._live = self._view = None
+
+    # ---- the live widget ---------------------------------------------------------------------------------------------
+    @property
+    def live(self):
+        """The anywidget: one Float trait per slider, and ``settled``, the values after 150 ms of rest."""
+        if self._live is None:
+            self._live = self._make_live()
+        return self._live
+
+    @property
+    def view(self):
+        """The widget with its sliders below it; each slider moves its trait in the browser, without the kernel."""
+        if self._view is None:
+            knobs = [self._knob(slider) for slider in self.sliders]
+            self._view = ipywidgets.VBox([self.live, *knobs], layout={"max_width": "700px"})
+        return self._view
+
+    @property
+    def values(self):
+        """The slider values as Python last heard them."""
+        return {s.name: getattr(self._live, s.name) if self._live else s.value for s in self.sliders}
+
+    def observe(self, callback):
+        """Call ``callback(values)`` whenever the hand has rested for 150 ms.
+
+        Without a front end nobody moves a slider: then the callback is tried once at the low end, the middle and the high
+        end of the sliders, so that a callback that raises stops an unattended run.
+        """
+        if front_end() == "widgets":
+            self.live.observe(lambda change: callback(dict(change.new)), names="settled")
+        else:
+            for values in self.rehearsal():
+                callback(values)
+
+    def rehearsal(self):
+        """The slider values at their low end, in the middle and at their high end."""
+        return [{s.name: s.low + f * (s.high - s.low) for s in self.sliders} for f in (0.0, 0.5, 1.0)]
+
+    def _make_live(self):
+        synced = {s.name: traitlets.Float(s.value).tag(sync=True) for s in self.sliders}
+        synced["data"] = traitlets.Dict(self.data).tag(sync=True)
+        synced["sliders"] = traitlets.List(self._slider_state()).tag(sync=True)
+        synced["settled"] = traitlets.Dict({s.name: s.value for s in self.sliders}).tag(sync=True)
+        return type(self.module, (anywidget.AnyWidget,), {"_esm": module_text(self.module), **synced})()
+
+    def _knob(self, slider):
+        knob = ipywidgets.FloatSlider(
+            value=slider.value, min=slider.low, max=slider.high, step=slider.step, description=slider.label,
+            readout_format=f".{slider.digits}f", style={"description_width": "9em"}, layout={"width": "auto"})
+        knob.link = ipywidgets.jslink((knob, "value"), (self.live, slider.name))
+        return knob
+
+    # ---- the self-contained page -------------------------------------------------------------------------------------
+    def _slider_state(self):
+        return [{**asdict(s), "digits": s.digits} for s in self.sliders]
+
+    def page(self):
+        """The demo as one HTML document that asks for nothing from anywhere."""
+        state = {s.name: s.value for s in self.sliders}
+        state |= {"data": _as_text(self.data), "sliders": self._slider_state(), "settled": {}}
+        module = module_text(self.module) + "\n" + (JS / "page.js").read_text("utf-8")
+        return PAGE.format(title=html.escape(self.alt), state=json.dumps(state).replace("<", "\\u003c"),
+                           module=module.replace("</script", "<\\/script"))
+
+    def png(self):
+        """The still picture at the first slider values, as PNG bytes."""
+        buffer = io.BytesIO()
+        self.picture({s.name: s.value for s in self.sliders}).savefig(
+            buffer, format="png", dpi=100, facecolor="white", metadata={"Software": None})
+        return buffer.getvalue()
+
+    def html(self):
+        """Picture and page in one ``<div>``: the page hides the picture when its scripts run."""
+        source = base64.b64encode(self.png()).decode()
+        alt = html.escape(self.alt, quote=True)
+        return (f'<div style="max-width:700px"><img alt="{alt}" style="max-width:100%" '
+                f'src="data:image/png;base64,{source}"><iframe title="{alt}" loading="lazy" '
+                f'style="width:100%;height:{self.height}px;border:0" '
+                f'srcdoc="{html.escape(self.page(), quote=True)}"></iframe></div>')
+
+    # ---- what Jupyter asks -------------------------------------------------------------------------------------------
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        bundle = {"text/plain": repr(self), "text/html": self.html(), "image/png": base64.b64encode(self.png()).decode()}
+        if front_end() == "widgets":
+            bundle |= self.view._repr_mimebundle_()
+            bundle["text/plain"] = repr(self)
+        return bundle, {"image/png": {"alt": self.alt}}
+
+    def __repr__(self):
+        return f"Demo({self.module}: {', '.join(s.name for s in self.sliders)})"
+
+
+def _packed(value):
+    """Arrays anywhere inside dicts and lists, packed."""
+    if isinstance(value, (np.ndarray, torch.Tensor)):
+        return pack(value)
+    if isinstance(value, dict):
+        return {key: _packed(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_packed(inner) for inner in value]
+    return value
+
+
+def _as_text(value):
+    """Packed arrays with base64 in the place of bytes, so that JSON can hold them."""
+    if isinstance(value, dict) and "bytes" in value:
+        return {"dtype": value["dtype"], "shape": value["shape"], "base64": base64.b64encode(value["bytes"]).decode()}
+    if isinstance(value, dict):
+        return {key: _as_text(inner) for key, inner in value.items()}
+    return [_as_text(inner) for inner in value] if isinstance(value, list) else value

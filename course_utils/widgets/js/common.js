@@ -1,0 +1,255 @@
+// What the demos share. Python joins this file in front of a demo's module (course_utils/widgets/demo.py), so a demo
+// imports nothing and needs no network.
+//
+// A demo reads sliders with model.get(name) and constants with model.get("data"); it writes with course.set. It draws in
+// one function handed to course.painter, which runs at most once a frame and always with the newest values.
+
+const course = (() => {
+  // Okabe & Ito (2008), safe for colour-blind readers, and three greys.
+  const colour = {
+    blue: "#0072B2", orange: "#E69F00", green: "#009E73", red: "#D55E00", pink: "#CC79A7", sky: "#56B4E9",
+    yellow: "#F0E442", ink: "#1f2933", soft: "#5f6b76", line: "#d5dbe1",
+  };
+  const classes = [colour.blue, colour.orange, colour.green, colour.red, colour.pink, colour.sky, "#b8a900", "#000000",
+    "#7a5195", "#8c6d46"];
+  const font = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif";
+  const css = `
+.course-demo { background: #fff; color: ${colour.ink}; font: 14px/1.4 ${font}; max-width: 700px; padding: 12px 14px;
+  border: 1px solid ${colour.line}; border-radius: 8px; box-sizing: border-box; }
+.course-demo * { box-sizing: border-box; }
+.course-demo [hidden] { display: none !important; }
+.course-demo .row { display: flex; flex-wrap: wrap; gap: 6px 8px; align-items: center; margin: 0 0 8px; }
+.course-demo .columns { display: flex; flex-wrap: wrap; gap: 14px; align-items: flex-start; }
+.course-demo .note { color: ${colour.soft}; font-size: 13px; margin: 0 0 6px; }
+.course-demo .question { font-weight: 600; margin: 0 0 6px; }
+.course-demo .answer { background: #f3f7fa; border-left: 3px solid ${colour.blue}; padding: 6px 10px; margin: 0 0 8px; }
+.course-demo button { font: inherit; font-size: 13px; color: ${colour.ink}; background: #fff; padding: 3px 10px;
+  border: 1px solid #aab4bd; border-radius: 6px; cursor: pointer; }
+.course-demo button:hover { background: #eef3f7; }
+.course-demo button[aria-pressed=true] { background: ${colour.blue}; border-color: ${colour.blue}; color: #fff; }
+.course-demo :focus-visible { outline: 3px solid ${colour.sky}; outline-offset: 1px; }
+.course-demo .stage { position: relative; touch-action: none; user-select: none; }
+.course-demo .stage canvas { display: block; width: 100%; height: auto; }
+.course-demo .handle { position: absolute; width: 30px; height: 30px; margin: -15px 0 0 -15px; border-radius: 50%;
+  cursor: grab; touch-action: none; }
+.course-demo .handle::after { content: ""; position: absolute; inset: 7px; border-radius: 50%; background: var(--c);
+  border: 2px solid #fff; box-shadow: 0 0 0 1px rgba(0,0,0,.45); }
+.course-demo .handle:active { cursor: grabbing; }
+.course-demo .bars { display: grid; grid-template-columns: max-content 1fr max-content; gap: 4px 10px; align-items: center; }
+.course-demo .track { position: relative; height: 14px; background: #eef1f4; border-radius: 3px; }
+.course-demo .fill { position: absolute; inset: 0 auto 0 0; border-radius: 3px; background: var(--c); }
+.course-demo .tick { position: absolute; top: -2px; bottom: -2px; width: 2px; background: ${colour.ink}; }
+.course-demo .number { font-variant-numeric: tabular-nums; text-align: right; min-width: 5.5em; }
+.course-demo img, .course-demo .pixels { image-rendering: pixelated; }
+`;
+
+  // ---- elements -------------------------------------------------------------------------------------------------------
+  // node("button", { text: "reset", onclick }, child, …): the two or three things one needs of a document.
+  function node(tag, { text, style, ...attributes } = {}, ...children) {
+    const made = document.createElement(tag);
+    if (text !== undefined) made.textContent = text;
+    if (style) for (const [name, value] of Object.entries(style)) made.style.setProperty(name, value);
+    for (const [name, value] of Object.entries(attributes)) {
+      if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+      else made.setAttribute(name, value);
+    }
+    made.append(...children);
+    return made;
+  }
+
+  function card(el) {
+    const root = node("div", { class: "course-demo" }, node("style", { text: css }));
+    el.append(root);
+    return root;
+  }
+
+  function button(text, onclick, attributes = {}) {
+    // Without the second attribute JupyterLab takes the keys for itself.
+    return node("button", { text, onclick, type: "button", "data-lm-suppress-shortcuts": "true", ...attributes });
+  }
+
+  // A row of buttons of which one is chosen. choose(i) runs on a click; call .mark(i) to show another choice.
+  function choices(labels, choose, chosen = -1) {
+    const buttons = labels.map((label, i) => button(label, () => { mark(i); choose(i); }));
+    const row = node("div", { class: "row", role: "group" }, ...buttons);
+    const mark = (i) => buttons.forEach((b, k) => b.setAttribute("aria-pressed", String(k === i)));
+    mark(chosen);
+    return Object.assign(row, { mark });
+  }
+
+  // Predict, then look: a question, its possible answers, and what is told after the guess.
+  function question(root, { ask, options, answer, right, told = () => {} }) {
+    const reply = node("p", { class: "answer", hidden: "", "aria-live": "polite" });
+    const row = choices([...options, "just show me"], (i) => {
+      const verdict = i === right ? "Yes. " : i < options.length ? `Not quite: it is ${options[right]}. ` : "";
+      reply.textContent = verdict + answer;
+      reply.hidden = false;
+      told();
+    });
+    const asked = node("div", { class: "asked" }, node("p", { class: "question", text: ask }), row, reply);
+    root.append(asked);
+    return { node: asked, reset() { row.mark(-1); reply.hidden = true; } };
+  }
+
+  // A labelled bar with its number: bar.show(value). `full` is the value that fills the track.
+  function bar(grid, label, c, full, digits = 3) {
+    const fill = node("div", { class: "fill", style: { "--c": c } });
+    const tick = node("div", { class: "tick", hidden: "" });
+    const number = node("div", { class: "number" });
+    grid.append(node("div", { text: label }), node("div", { class: "track" }, fill, tick), number);
+    return {
+      number,
+      mark(value) { tick.hidden = value === null; if (value !== null) tick.style.left = `${100 * Math.min(1, value / full)}%`; },
+      show(value, unit = "") {
+        fill.style.width = `${100 * Math.max(0, Math.min(1, value / full))}%`;
+        number.textContent = (Number.isFinite(value) ? value.toFixed(digits) : "∞") + unit;
+      },
+    };
+  }
+
+  // ---- numbers from Python --------------------------------------------------------------------------------------------
+  function float16(bits) {
+    const sign = bits & 0x8000 ? -1 : 1, exponent = (bits >> 10) & 31, fraction = bits & 1023;
+    if (exponent === 0) return sign * fraction * 2 ** -24;
+    if (exponent === 31) return fraction ? NaN : sign * Infinity;
+    return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+  }
+
+  // An array packed by Python (demo.pack) as a typed array with a .shape; float16 is widened to float32.
+  function array({ dtype, shape, bytes }) {
+    // The view need not start at a multiple of the item size: copy it.
+    const raw = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
+    const kinds = { float64: Float64Array, float32: Float32Array, uint8: Uint8Array, int32: Int32Array };
+    let values;
+    if (dtype === "float16") {
+      const half = new Uint16Array(raw), table = new Map();
+      values = Float32Array.from(half, (bits) => {
+        let value = table.get(bits);
+        if (value === undefined) table.set(bits, value = float16(bits));
+        return value;
+      });
+    } else values = new kinds[dtype](raw);
+    return Object.assign(values, { shape });
+  }
+
+  const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+
+  // ---- values and frames ----------------------------------------------------------------------------------------------
+  const names = (model) => model.get("sliders").map((s) => s.name);
+  const values = (model) => Object.fromEntries(names(model).map((name) => [name, model.get(name)]));
+  const range = (model, name) => model.get("sliders").find((s) => s.name === name);
+
+  // Write slider values (kept in their range). The picture does not wait for the kernel, which hears of it when it can.
+  function set(model, changes) {
+    for (const [name, value] of Object.entries(changes)) {
+      const { low, high } = range(model, name);
+      model.set(name, clamp(value, low, high));
+    }
+    model.save_changes();
+  }
+
+  const reset = (model) => set(model, Object.fromEntries(model.get("sliders").map((s) => [s.name, s.value])));
+
+  // Run draw(values) once a frame while something changes. Returns { again, stop }: ask for another frame; clean up.
+  // Python is told the result when the hand has rested for 150 ms, through the trait "settled".
+  function painter(model, root, draw) {
+    let frame = 0, timer = 0;
+    const paint = () => {
+      frame = 0;
+      const now = values(model);
+      draw(now);
+      root.dataset.shown = JSON.stringify(now); // what the frame shows, for tests and the latency benchmark
+    };
+    const again = () => { if (!frame) frame = requestAnimationFrame(paint); };
+    const changed = () => {
+      again();
+      clearTimeout(timer);
+      timer = setTimeout(() => { model.set("settled", values(model)); model.save_changes(); }, 150);
+    };
+    for (const name of names(model)) model.on(`change:${name}`, changed);
+    paint();
+    return {
+      again,
+      stop() {
+        cancelAnimationFrame(frame);
+        clearTimeout(timer);
+        for (const name of names(model)) model.off(`change:${name}`, changed);
+      },
+    };
+  }
+
+  // ---- drawing and dragging -------------------------------------------------------------------------------------------
+  // A canvas of width × height drawing units which shrinks with its column, and room for handles on top of it.
+  function stage(parent, width, height, label) {
+    const scale = Math.max(2, globalThis.devicePixelRatio || 1);
+    const canvas = node("canvas", { width: width * scale, height: height * scale, role: "img", "aria-label": label });
+    const layer = node("div", { class: "stage", style: { width: "100%", "max-width": `${width}px` } }, canvas);
+    parent.append(layer);
+    const ctx = canvas.getContext("2d");
+    ctx.scale(scale, scale);
+    const position = (event) => {
+      const box = canvas.getBoundingClientRect();
+      return [(event.clientX - box.left) * width / box.width, (event.clientY - box.top) * height / box.height];
+    };
+    const clear = () => { ctx.clearRect(0, 0, width, height); ctx.font = `13px ${font}`; };
+    return { layer, canvas, ctx, width, height, position, clear };
+  }
+
+  // While the left button is down on `target`, call moved(x, y, start) in the stage's units.
+  function draggable(stage, target, moved, pressed = () => {}) {
+    let start = null;
+    target.addEventListener("pointerdown", (event) => {
+      if (event.button) return;
+      target.setPointerCapture(event.pointerId);
+      start = pressed(...stage.position(event)) ?? stage.position(event);
+      event.stopPropagation();
+      if (event.target === target) target.focus({ preventScroll: true });
+    });
+    target.addEventListener("pointermove", (event) => { if (start) moved(...stage.position(event), start); });
+    for (const end of ["pointerup", "pointercancel"]) target.addEventListener(end, () => { start = null; });
+  }
+
+  // A round handle on a stage that a mouse, a finger or the arrow keys move.
+  //   drag(x, y): in the stage's units.  key(dx, dy): arrow keys as steps of ±1 (±10 with shift).
+  // The painter calls handle.place(x, y, spoken, now) with what it shows.
+  function handle(stage, { label, c, drag, key }) {
+    const knob = node("div", { class: "handle", role: "slider", tabindex: "0", "aria-label": label,
+      "data-lm-suppress-shortcuts": "true", style: { "--c": c } });
+    stage.layer.append(knob);
+    draggable(stage, knob, drag);
+    knob.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      event.stopPropagation();
+      const size = event.shiftKey ? 10 : 1;
+      key(step[0] * size, step[1] * size);
+    });
+    knob.place = (x, y, spoken, now) => {
+      knob.style.left = `${100 * x / stage.width}%`;
+      knob.style.top = `${100 * y / stage.height}%`;
+      knob.setAttribute("aria-valuetext", spoken);
+      knob.setAttribute("aria-valuenow", now);
+    };
+    return knob;
+  }
+
+  // Round numbers between low and high for an axis.
+  function ticks(low, high, about = 7) {
+    const rough = (high - low) / about, power = 10 ** Math.floor(Math.log10(rough));
+    const step = power * [1, 2, 5, 10].find((m) => m * power >= rough);
+    const out = [];
+    for (let k = Math.ceil(low / step); k * step <= high + 1e-9 * step; k++) out.push(Number((k * step).toPrecision(12)));
+    return out;
+  }
+
+  // Text with a white rim, readable on top of curves.
+  function write(ctx, text, x, y) {
+    ctx.lineWidth = 4; ctx.lineJoin = "round"; ctx.strokeStyle = "rgba(255,255,255,.9)";
+    ctx.strokeText(text, x, y);
+    ctx.fillText(text, x, y);
+  }
+
+  return { colour, classes, font, node, card, button, choices, question, bar, array, float16, clamp, values, range, set,
+    reset, painter, stage, draggable, handle, ticks, write };
+})();
