@@ -1,0 +1,145 @@
+"""Comparing an answer with the expected one, and saying how they differ in plain words.
+
+Answers are tensors, numbers, or tuples of them, and nothing else: an object that claims to equal everything is of the
+wrong type.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+TENSORS = (torch.Tensor, torch.nn.Parameter)
+NUMBERS = (bool, int, float)
+SHOWN = 12  # a tensor with more entries is described, not written out
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How an answer differs: a sentence that follows "For p = … ".
+
+    Where single entries are wrong, ``index`` is the first of them in an answer of this ``shape``, and ``entry`` the
+    same sentence about that entry alone.
+    """
+
+    text: str
+    entry: str = ""
+    index: tuple = ()
+    shape: tuple = ()
+
+
+def copied(value):
+    """A copy that shares no tensor with ``value``; looks into tuples, lists and dicts."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone().requires_grad_(value.requires_grad)
+    if isinstance(value, tuple | list):
+        return type(value)(copied(v) for v in value)
+    if isinstance(value, dict):
+        return {k: copied(v) for k, v in value.items()}
+    return value
+
+
+def changed(value, original):
+    """Whether a tensor, list or dict inside ``value`` no longer equals ``original``."""
+    if isinstance(original, torch.Tensor):
+        same = isinstance(value, torch.Tensor) and value.shape == original.shape and value.dtype == original.dtype
+        return not (same and torch.equal(torch.nan_to_num(value.detach()), torch.nan_to_num(original.detach())))
+    if isinstance(original, tuple | list):
+        return len(value) != len(original) or any(changed(v, o) for v, o in zip(value, original, strict=True))
+    if isinstance(original, dict):
+        return value.keys() != original.keys() or any(changed(value[k], original[k]) for k in original)
+    return False
+
+
+def difference(answer, expected, tolerance, what="the answer"):
+    """``None`` if the answer is within ``tolerance * (1 + |expected|)``, else a :class:`Difference`."""
+    if isinstance(expected, tuple | list):
+        if type(answer) not in (tuple, list) or len(answer) != len(expected):
+            return Difference(f"{what} was {_kind_of(answer)}, expected {len(expected)} values.")
+        parts = (
+            difference(a, e, tolerance, f"value {i} of {len(expected)} in {what}")
+            for i, (a, e) in enumerate(zip(answer, expected, strict=True), 1)
+        )
+        return next((part for part in parts if part is not None), None)
+    if not isinstance(expected, torch.Tensor):
+        expected = torch.tensor(expected, dtype=torch.float64 if isinstance(expected, float) else None)
+    if type(answer) in NUMBERS and expected.ndim == 0:
+        whole = isinstance(answer, int) and not isinstance(answer, bool)
+        answer = torch.tensor(answer, dtype=expected.dtype if whole and expected.is_floating_point() else None)
+    if type(answer) not in TENSORS or answer.layout is not torch.strided:
+        wanted = "a number" if expected.ndim == 0 else "a torch.Tensor"
+        return Difference(f"{what} was {_kind_of(answer)}, expected {wanted}.")
+    return _tensor_difference(answer.detach(), expected.detach(), tolerance, what)
+
+
+def _tensor_difference(answer, expected, tolerance, what):
+    if answer.shape != expected.shape:
+        return Difference(f"{what} had the shape {tuple(answer.shape)}, expected {tuple(expected.shape)}.")
+    if _kind(answer.dtype) != _kind(expected.dtype):
+        return Difference(f"{what} held {_kind(answer.dtype)} ({answer.dtype}), expected {_kind(expected.dtype)}.")
+    if answer.device != expected.device:
+        return Difference(f"{what} was on the device {answer.device}, expected {expected.device} as the input is.")
+    dtype = torch.promote_types(answer.dtype, expected.dtype)
+    a, e = answer.to(dtype), expected.to(dtype)
+    wrong = ~torch.isclose(a, e, rtol=tolerance, atol=tolerance, equal_nan=True)
+    if not wrong.any():
+        return None
+    index = tuple(wrong.nonzero()[0].tolist())
+    place = f"entry [{', '.join(map(str, index))}] of {what}"
+    entry = f"{place} was {_pair(a[index], e[index])} ({int(wrong.sum())} of {a.numel()} wrong)."
+    whole = f"{what} was {_pair(a, e)}." if expected.numel() <= SHOWN // 2 else entry
+    return Difference(whole, entry, index, tuple(expected.shape))
+
+
+def _pair(answer, expected):
+    digits = next((d for d in (5, 9) if _text(answer, d) != _text(expected, d)), 17)
+    return f"{_text(answer, digits)}, expected {_text(expected, digits)}"
+
+
+def show(value, name, difference=None):
+    """``"p = [0.1, 0.9]"``: an input as a student can read it.
+
+    Of a long tensor only the row that belongs to the first wrong entry: its leading axes are those of the answer.
+    """
+    if isinstance(value, torch.Tensor) and value.numel() > SHOWN:
+        rows = difference.index[: value.ndim - 1] if difference else ()
+        if rows and value.shape[: len(rows)] == difference.shape[: len(rows)] and value[rows].numel() <= SHOWN:
+            return f"{name}[{', '.join(map(str, rows))}] = {_text(value[rows])}"
+        return f"{name} of shape {tuple(value.shape)}"
+    if isinstance(value, torch.Tensor | bool | int | float):
+        return f"{name} = {_text(value)}"
+    if value is None or isinstance(value, str):
+        return f"{name} = {value!r}"
+    if isinstance(value, tuple | list) and all(isinstance(v, bool | int | float) for v in value):
+        return f"{name} = {list(value)}"
+    return name
+
+
+def _text(value, digits=5):
+    if isinstance(value, torch.Tensor):
+        value = value.detach().tolist()
+    if isinstance(value, list):
+        return f"[{', '.join(_text(v, digits) for v in value)}]"
+    if isinstance(value, float):
+        text = f"{value:.{digits}g}"
+        return f"{text}.0" if text.lstrip("-").isdigit() else text
+    return str(value)
+
+
+def _kind(dtype):
+    if dtype == torch.bool:
+        return "True/False values"
+    if dtype.is_complex:
+        return "complex numbers"
+    return "floating-point numbers" if dtype.is_floating_point else "whole numbers"
+
+
+def _kind_of(value):
+    """What something is, in words, without trusting its ``repr``."""
+    if value is None:
+        return "None (is a `return` missing?)"
+    if type(value) in (tuple, list):
+        return f"{len(value)} values in a {type(value).__name__}"
+    if type(value) in TENSORS:
+        return f"one tensor of shape {tuple(value.shape)}"
+    article = "an" if type(value).__name__[:1].lower() in "aeiou" else "a"
+    return f"{article} {type(value).__name__}"

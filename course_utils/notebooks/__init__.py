@@ -1,0 +1,1 @@
+"""Chapters as files: built from their sources, executed, exported and compared. Used by the ``course`` command."""
