@@ -1,0 +1,260 @@
+r"""VQ-VAE: an autoencoder whose code is a small grid of words from a learned codebook.
+
+The model in five lines::
+
+    z_e = encoder(x)                         # (B, D, h, w)
+    k = argmin_k ||z_e - e_k||^2             # one word per place, (B, h, w) integers
+    z_q = e_k                                # forward; backward the gradient passes straight through to z_e
+    loss = -log p(x | z_q) + weight * ||z_e - sg(z_q)||^2
+    p(k)                                     # a prior over the words, learned afterwards and passed in
+
+With two levels (VQ-VAE-2) a small top grid holds what is global and a larger bottom grid, given the top, the rest.
+van den Oord, Vinyals & Kavukcuoglu 2017, arXiv:1711.00937; Razavi, van den Oord & Vinyals 2019, arXiv:1906.00446.
+Taught in chapter 04.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from course_utils.distributions import BernoulliHead
+from course_utils.nn.conv import Downsample, ResidualBlock, Upsample, downsampled
+
+# Formulas -----------------------------------------------------------------------------------------------------------
+
+
+def nearest_word(z_e, words):
+    r"""Index of the word closest to each vector: ``(N, D), (K, D) -> (N,)`` int64.
+
+    :math:`\arg\min_k \|z - e_k\|^2`; the term :math:`\|z\|^2` is the same for every k and is left out.
+    (van den Oord et al. 2017, eq. 1, arXiv:1711.00937.) Taught in chapter 04.
+    """
+    return (words.square().sum(1) - 2 * z_e @ words.T).argmin(1)
+
+
+def straight_through(z_e, z_q):
+    """The value of ``z_q`` with the gradient of ``z_e``: rounding that pretends to be the identity on the way back.
+
+    Same shapes in and out. (Bengio, Léonard & Courville 2013, arXiv:1308.3432.) Taught in chapter 04.
+    """
+    return z_e + (z_q - z_e).detach()
+
+
+def commitment(z_e, z_q):
+    r""":math:`\|z_e - \mathrm{sg}(z_q)\|^2` summed over the event, ``(B,)``: keeps the encoder near its word.
+
+    (van den Oord et al. 2017, third term of eq. 3.) Taught in chapter 04.
+    """
+    return (z_e - z_q.detach()).square().flatten(1).sum(1)
+
+
+def perplexity(indices, n_words):
+    r"""Effective number of words in use, :math:`\exp(-\sum_k f_k\log f_k)`: 1 is collapse, ``n_words`` the most."""
+    frequencies = torch.bincount(indices.flatten(), minlength=n_words).double() / indices.numel()
+    return torch.special.entr(frequencies).sum().exp()
+
+
+# Codebook -------------------------------------------------------------------------------------------------------------
+
+
+class Codebook(nn.Module):
+    r"""``n_words`` vectors, moved by averages instead of gradients.
+
+    :meth:`forward` only reads. :meth:`update` makes each word the exponential average of the vectors that chose it,
+    :math:`N_k \leftarrow \gamma N_k + (1-\gamma) n_k,\; m_k \leftarrow \gamma m_k + (1-\gamma)\sum z,\; e_k = m_k / N_k`
+    (van den Oord et al. 2017, appendix A.1), and puts a word that nobody chose for long onto a random vector of the
+    batch.  Taught in chapter 04.
+    """
+
+    def __init__(self, n_words, width, decay=0.99, dead_below=0.05):
+        super().__init__()
+        self.decay, self.dead_below = decay, dead_below
+        words = torch.randn(n_words, width)
+        self.register_buffer("words", words)
+        self.register_buffer("counts", torch.ones(n_words))
+        self.register_buffer("sums", words.clone())
+
+    def forward(self, z_e):
+        """``(B, D, h, w) -> z_q (B, D, h, w), indices (B, h, w)``."""
+        flat = z_e.movedim(1, -1)                                      # (B, h, w, D)
+        indices = nearest_word(flat.flatten(0, 2), self.words).view(flat.shape[:3])
+        return self.look_up(indices), indices
+
+    def look_up(self, indices):
+        """``(B, h, w)`` integers to ``(B, D, h, w)`` words."""
+        return F.embedding(indices, self.words).movedim(-1, 1)
+
+    @torch.no_grad()
+    def update(self, z_e, indices):
+        """One averaging step from a batch: ``z_e (B, D, h, w)`` and the ``indices (B, h, w)`` it chose. In place."""
+        vectors = z_e.movedim(1, -1).flatten(0, 2)                     # (N, D)
+        chosen = F.one_hot(indices.flatten(), len(self.words)).to(vectors.dtype)
+        self.counts.lerp_(chosen.sum(0), 1 - self.decay)
+        self.sums.lerp_(chosen.T @ vectors, 1 - self.decay)
+        self.words.copy_(self.sums / self.counts.clamp(min=1e-6).unsqueeze(1))
+        self._revive(vectors)
+
+    def _revive(self, vectors):
+        dead = self.counts < self.dead_below
+        if dead.any():
+            fresh = vectors[torch.randint(len(vectors), (int(dead.sum()),), device=vectors.device)]
+            self.words[dead], self.sums[dead], self.counts[dead] = fresh, fresh, 1.0
+
+
+# Model ----------------------------------------------------------------------------------------------------------------
+
+
+class VQVAE(nn.Module):
+    """One grid of words. ``decoder(z_q)`` returns a distribution over images.  Taught in chapter 04."""
+
+    def __init__(self, encoder, decoder, codebook, commitment_weight=0.25):
+        super().__init__()
+        self.encoder, self.decoder, self.codebook = encoder, decoder, codebook
+        self.commitment_weight = commitment_weight
+
+    def encode(self, x):
+        """Images to words: a tuple with one ``(B, h, w)`` grid of indices."""
+        return (self.codebook(self.encoder(x))[1],)
+
+    def decode(self, codes):
+        """p(x | words) for a tuple as :meth:`encode` returns it."""
+        return self.decoder(self.codebook.look_up(codes[0]))
+
+    def terms(self, x):
+        """``(loss dict, trace)``: the trace lists ``(codebook, z_e, indices)`` for the averaging step."""
+        z_e = self.encoder(x)
+        z_q, indices = self.codebook(z_e)
+        reconstruction = self.decoder(straight_through(z_e, z_q)).log_prob(x).mean()
+        gap = commitment(z_e, z_q).mean()
+        return _losses(reconstruction, gap, self.commitment_weight), [(self.codebook, z_e, indices)]
+
+    def loss(self, x):
+        """``{"loss", "reconstruction", "commitment"}``; trains encoder and decoder. See :func:`with_averaging`."""
+        return self.terms(x)[0]
+
+
+class TwoLevelVQVAE(nn.Module):
+    """A top grid of words for the whole, a bottom grid, encoded *given* the top, for the detail (VQ-VAE-2).
+
+    ``lower`` maps images to bottom features, ``upper`` those to top features; ``from_top`` brings top words to the
+    bottom grid; ``to_bottom`` reads ``[lower features, from_top(top words)]``; the decoder sees both grids.
+    Taught in chapter 04.
+    """
+
+    def __init__(self, lower, upper, from_top, to_bottom, decoder, top, bottom, commitment_weight=0.25):
+        super().__init__()
+        self.lower, self.upper, self.from_top, self.to_bottom = lower, upper, from_top, to_bottom
+        self.decoder, self.top, self.bottom, self.commitment_weight = decoder, top, bottom, commitment_weight
+
+    def encode(self, x):
+        """Images to words: ``(top (B, h, w), bottom (B, H, W))``."""
+        (_, _, top), (_, _, bottom) = self.terms(x)[1]
+        return top, bottom
+
+    def decode(self, codes):
+        """p(x | words) for ``(top, bottom)``."""
+        top, bottom = codes
+        return self._decode(self.top.look_up(top), self.bottom.look_up(bottom))
+
+    def _decode(self, top_words, bottom_words):
+        return self.decoder(torch.cat([bottom_words, self.from_top(top_words)], dim=1))
+
+    def terms(self, x):
+        """``(loss dict, trace)`` as in :meth:`VQVAE.terms`, the top first."""
+        features = self.lower(x)
+        top_e = self.upper(features)
+        top_q, top = self.top(top_e)
+        top_words = straight_through(top_e, top_q)
+        bottom_e = self.to_bottom(torch.cat([features, self.from_top(top_words)], dim=1))
+        bottom_q, bottom = self.bottom(bottom_e)
+        reconstruction = self._decode(top_words, straight_through(bottom_e, bottom_q)).log_prob(x).mean()
+        gap = (commitment(top_e, top_q) + commitment(bottom_e, bottom_q)).mean()
+        trace = [(self.top, top_e, top), (self.bottom, bottom_e, bottom)]
+        return _losses(reconstruction, gap, self.commitment_weight), trace
+
+    def loss(self, x):
+        """``{"loss", "reconstruction", "commitment"}``; trains everything but the codebooks."""
+        return self.terms(x)[0]
+
+
+def _losses(reconstruction, gap, weight):
+    return {"loss": weight * gap - reconstruction, "reconstruction": reconstruction, "commitment": gap}
+
+
+def with_averaging(model):
+    """An objective for the training loop: ``model``'s loss, followed by one averaging step of its codebooks.
+
+    This is the only place where the words move, so an evaluation never changes them.  Taught in chapter 04.
+    """
+
+    def objective(x):
+        terms, trace = model.terms(x)
+        for codebook, z_e, indices in trace:
+            codebook.update(z_e, indices)
+        return terms
+
+    return objective
+
+
+class WithPrior(nn.Module):
+    r"""A trained VQ-VAE and a prior over its words: a generative model with a bound.
+
+    The posterior over words is a single point, q(k|x) = 1 at the nearest words, so
+    :math:`\log p(x) \ge \log p(x|k) + \log p(k)`: the KL is the code length :math:`-\log p(k)`.
+    ``prior`` offers ``log_prob(codes) -> (B,)`` nats and ``sample(n) -> codes``, where codes is the tuple that
+    ``autoencoder.encode`` returns. Any family may supply it.  Taught in chapter 04.
+    """
+
+    def __init__(self, autoencoder, prior):
+        super().__init__()
+        self.autoencoder, self.prior = autoencoder, prior
+
+    def elbo(self, x):
+        """Lower bound on log p(x), ``(B,)`` nats."""
+        codes = self.autoencoder.encode(x)
+        return self.autoencoder.decode(codes).log_prob(x) + self.prior.log_prob(codes)
+
+    def sample(self, n, y=None):
+        """``(n, ...)`` draws from p(x): words from the prior, pixels from the decoder."""
+        if y is not None:
+            raise ValueError("this model knows no classes: call sample(n) without y")
+        return self.autoencoder.decode(self.prior.sample(n)).sample()
+
+
+# Factories ------------------------------------------------------------------------------------------------------------
+
+
+def conv_vqvae(shape=(1, 28, 28), n_words=64, width=32, word_width=16, head=BernoulliHead):
+    """One level at a quarter of the image's side (28 -> 7×7 words)."""
+    channels, height, _ = shape
+    encoder = nn.Sequential(
+        Downsample(channels, width // 2), nn.ReLU(),
+        Downsample(width // 2, width), ResidualBlock(width, width), nn.ReLU(),
+        nn.Conv2d(width, word_width, 1),
+    )  # fmt: skip
+    return VQVAE(encoder, head(_picture(word_width, width, channels, height)), Codebook(n_words, word_width))
+
+
+def two_level_vqvae(shape=(1, 28, 28), n_words=64, width=32, word_width=16, head=BernoulliHead):
+    """Bottom words at a quarter of the side, top words at an eighth (28 -> 7×7 and 4×4)."""
+    channels, height, _ = shape
+    quarter = downsampled(height, 2)
+    lower = nn.Sequential(
+        Downsample(channels, width // 2), nn.ReLU(),
+        Downsample(width // 2, width), ResidualBlock(width, width), nn.ReLU(),
+    )  # fmt: skip
+    upper = nn.Sequential(
+        Downsample(width, width), ResidualBlock(width, width), nn.ReLU(), nn.Conv2d(width, word_width, 1)
+    )
+    from_top = Upsample(word_width, word_width, quarter)
+    to_bottom = nn.Conv2d(width + word_width, word_width, 1)
+    decoder = head(_picture(2 * word_width, width, channels, height))
+    top, bottom = Codebook(n_words, word_width), Codebook(n_words, word_width)
+    return TwoLevelVQVAE(lower, upper, from_top, to_bottom, decoder, top, bottom)
+
+
+def _picture(in_channels, width, channels, height):
+    return nn.Sequential(
+        nn.Conv2d(in_channels, width, 3, padding=1), ResidualBlock(width, width), nn.ReLU(),
+        Upsample(width, width // 2, downsampled(height, 1)), nn.ReLU(), Upsample(width // 2, channels, height),
+    )  # fmt: skip

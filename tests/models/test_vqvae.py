@@ -1,0 +1,136 @@
+"""Laws of the VQ-VAE: nearest words, gradients that pass, averages that converge, and a bound that is one."""
+
+import pytest
+import torch
+from torch.distributions import Bernoulli, Independent
+
+from course_utils.models import vqvae
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def test_nearest_word_is_the_nearest():
+    z, words = torch.randn(50, 4).double(), torch.randn(9, 4).double()
+    assert (vqvae.nearest_word(z, words) == torch.cdist(z, words).argmin(1)).all()
+
+
+def test_straight_through_has_the_value_of_one_and_the_gradient_of_the_other():
+    z_e, z_q = torch.randn(3, 4, requires_grad=True), torch.randn(3, 4, requires_grad=True)
+    out = vqvae.straight_through(z_e, z_q)
+    torch.testing.assert_close(out, z_q)
+    slope = torch.randn(3, 4)
+    (out * slope).sum().backward()
+    torch.testing.assert_close(z_e.grad, slope)
+    assert z_q.grad is None
+
+
+def test_commitment_pulls_the_encoder_and_not_the_word():
+    z_e, z_q = torch.randn(2, 3, 2, 2, requires_grad=True), torch.randn(2, 3, 2, 2, requires_grad=True)
+    vqvae.commitment(z_e, z_q).sum().backward()
+    torch.testing.assert_close(z_e.grad, 2 * (z_e - z_q).detach())
+    assert z_q.grad is None
+
+
+def test_perplexity_counts_the_words_in_use():
+    assert vqvae.perplexity(torch.zeros(2, 3, 3, dtype=torch.long), 8).item() == pytest.approx(1)
+    assert vqvae.perplexity(torch.arange(8).view(2, 2, 2), 8).item() == pytest.approx(8)
+
+
+def test_reading_never_moves_the_words():
+    model = vqvae.conv_vqvae(shape=(1, 8, 8), n_words=8)
+    before = model.codebook.words.clone()
+    model.loss(torch.rand(4, 1, 8, 8).round())
+    assert torch.equal(model.codebook.words, before)
+    vqvae.with_averaging(model)(torch.rand(4, 1, 8, 8).round())
+    assert not torch.equal(model.codebook.words, before)
+
+
+def test_averaging_finds_the_cluster_means():
+    centres = torch.tensor([[5.0, 5.0], [-5.0, 5.0], [0.0, -5.0]])
+    codebook = vqvae.Codebook(3, 2, decay=0.8, dead_below=0.5)
+    for _ in range(200):
+        z = (centres[torch.randint(3, (300,))] + 0.1 * torch.randn(300, 2)).view(3, 100, 1, 2).permute(0, 3, 1, 2)
+        codebook.update(z, codebook(z)[1])
+    distance = torch.cdist(centres, codebook.words)
+    assert distance.min(1).values.max() < 0.05 and distance.argmin(1).unique().numel() == 3
+
+
+def test_one_averaging_step_is_the_formula():
+    codebook = vqvae.Codebook(4, 2, decay=0.9, dead_below=0.0).double()
+    counts, sums = codebook.counts.clone(), codebook.sums.clone()
+    z = torch.randn(2, 2, 3, 3).double()
+    indices = torch.randint(0, 3, (2, 3, 3))
+    codebook.update(z, indices)
+    for k in range(4):
+        chosen = z.movedim(1, -1)[indices == k]
+        n, m = 0.9 * counts[k] + 0.1 * len(chosen), 0.9 * sums[k] + 0.1 * chosen.sum(0)
+        torch.testing.assert_close(codebook.words[k], m / n)
+
+
+def test_a_word_nobody_chooses_is_moved_onto_the_data():
+    codebook = vqvae.Codebook(5, 2, decay=0.5, dead_below=0.05)
+    codebook.words[0] = 1_000.0
+    codebook.sums[0] = 1_000.0
+    z = torch.randn(4, 2, 3, 3)
+    for _ in range(6):
+        codebook.update(z, codebook(z)[1])
+    assert codebook.words[0].abs().max() < 10
+
+
+class UniformWords:
+    """The simplest prior: every word equally likely everywhere."""
+
+    def __init__(self, n_words, shapes):
+        self.n_words, self.shapes = n_words, shapes
+
+    def log_prob(self, codes):
+        return -sum(grid[0].numel() for grid in codes) * torch.tensor(float(self.n_words)).log().expand(len(codes[0]))
+
+    def sample(self, n):
+        return tuple(torch.randint(self.n_words, (n, *shape)) for shape in self.shapes)
+
+
+BUILDERS = [(vqvae.conv_vqvae, [(2, 2)]), (vqvae.two_level_vqvae, [(2, 2), (1, 1)])]
+
+
+@pytest.mark.parametrize(("build", "grids"), BUILDERS)
+def test_terms_gradients_codes_and_samples(build, grids):
+    model = build(shape=(1, 8, 8), n_words=6, width=8, word_width=4)
+    x = torch.rand(5, 1, 8, 8).round()
+    terms = model.loss(x)
+    terms["loss"].backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+    torch.testing.assert_close(terms["loss"], 0.25 * terms["commitment"] - terms["reconstruction"])
+    codes = model.encode(x)
+    assert sorted(tuple(grid.shape[1:]) for grid in codes) == sorted(grids)
+    torch.testing.assert_close(model.decode(codes).log_prob(x).mean(), terms["reconstruction"])
+    joint = vqvae.WithPrior(model, UniformWords(6, [grid.shape[1:] for grid in codes]))
+    assert joint.elbo(x).shape == (5,) and joint.sample(3).shape == (3, 1, 8, 8)
+    with pytest.raises(ValueError, match="classes"):
+        joint.sample(2, y=torch.tensor([0, 1]))
+
+
+def test_the_bound_is_below_the_exact_evidence_and_the_gap_is_the_other_words():
+    """With 3 words in one place, p(x) is a sum of three terms, so the bound's gap is known."""
+    model = vqvae.VQVAE(lambda x: x.mean((2, 3), keepdim=True), None, vqvae.Codebook(3, 1))
+    model.decoder = lambda z: Independent(Bernoulli(logits=z.expand(-1, 1, 2, 2)), 3)
+    x = torch.rand(6, 1, 2, 2).round()
+    joint = vqvae.WithPrior(model, UniformWords(3, [(1, 1)]))
+    every_word = [model.decode((torch.full((6, 1, 1), k),)).log_prob(x) for k in range(3)]
+    evidence = torch.stack(every_word).logsumexp(0) - torch.tensor(3.0).log()
+    posterior = torch.stack(every_word).log_softmax(0).gather(0, model.encode(x)[0].view(1, 6))[0]
+    assert (joint.elbo(x) <= evidence).all()
+    torch.testing.assert_close(evidence - joint.elbo(x), -posterior)
+
+
+@pytest.mark.parametrize("size", [7, 8, 12])
+@pytest.mark.parametrize("build", [vqvae.conv_vqvae, vqvae.two_level_vqvae])
+def test_every_image_size_comes_back(build, size):
+    model = build(shape=(1, size, size), n_words=4, width=8)
+    x = torch.rand(2, 1, size, size).round()
+    assert model.decode(model.encode(x)).mean.shape == x.shape
