@@ -82,6 +82,22 @@ class GaussianMixture(D.MixtureSameFamily):
         return GaussianMixture(mixture.probs, components.mean[:, keep], covariances)
 
 
+    def conditional_mean(self, x, missing):
+        r"""Fill in the missing coordinates of ``x (B, D)`` with E[x_m | x_o]; ``missing``: bool ``(D,)``. Full covariances.
+
+        Each component fills in its own conditional mean; p(k | x_o) weighs them. (Bishop 2006, eq. 2.81.) Chapter 01.
+        """
+        seen = ~missing
+        weights = self.marginal(seen).posterior(x[:, seen])  # (B, K)
+        means, covariances = self.component_distribution.mean, self.component_distribution.covariance_matrix
+        gains = torch.linalg.solve(covariances[:, seen][:, :, seen], covariances[:, seen][:, :, missing])  # (K, O, M)
+        surprise = x[:, seen].unsqueeze(0) - means[:, seen].unsqueeze(1)  # (K, B, O)
+        versions = means[:, missing].unsqueeze(1) + surprise @ gains  # (K, B, M)
+        filled = x.clone()
+        filled[:, missing] = torch.einsum("bk,kbm->bm", weights, versions)
+        return filled
+
+
 def entropy_of(probabilities):
     r"""Shannon entropy :math:`-\sum_k p_k \log p_k` of rows ``(..., K)``, in nats; 0 log 0 is 0."""
     return torch.special.entr(probabilities).sum(-1)
