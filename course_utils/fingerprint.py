@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.distributions import Distribution
 
+SIMPLE = bool, int, float, complex, str, bytes, range, slice, Path, np.generic, torch.dtype, torch.device
 PACKAGE = __name__.partition(".")[0]
 
 
@@ -44,7 +45,7 @@ class _Reader:
     def read(self, value, name=""):
         if id(value) in self.seen:
             return self.write("again", self.seen[id(value)][0])
-        if value is None or isinstance(value, (bool, int, float, complex, str, bytes, torch.dtype, torch.device, Path)):
+        if value is None or isinstance(value, SIMPLE):
             return self.write(type(value).__name__, value)
         self.seen[id(value)] = len(self.seen), value  # held, so that its id stays its own
         self.write(type(value).__qualname__)
@@ -77,14 +78,11 @@ class _Reader:
             case list() | tuple():
                 self.write(len(value))
                 self.all_of(value)
-            case Iterator() | torch.Generator():
+            case Iterator() | torch.Generator() | np.random.Generator() | np.random.RandomState():
                 raise ValueError(f"{name or 'a value'} ({type(value).__name__}) moves on while it is used, which a "
                                  "cache cannot repeat: make it inside the function that trains")
             case _:
-                self.read(type(value))
-                if dataclasses.is_dataclass(value) or isinstance(value, Distribution) or not is_library(
-                        type(value).__module__):
-                    self.named(vars(value))
+                self.object_(value)
 
     def all_of(self, values):
         for value in values:
@@ -102,6 +100,18 @@ class _Reader:
             self.read(type(module))
             self.named({key: value for key, value in vars(module).items() if not key.startswith("_")})
         self.named(dict(model.named_parameters()) | dict(model.named_buffers()))
+
+    def object_(self, value):
+        """Of an installed library's object its description counts, of data, distributions and our own the attributes."""
+        self.read(type(value))
+        if dataclasses.is_dataclass(value):
+            self.named({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+        elif isinstance(value, Distribution) or not is_library(type(value).__module__):
+            self.named(getattr(value, "__dict__", {}))
+        else:
+            words = repr(value)
+            self.write(getattr(value, "__qualname__", ""), "" if " at 0x" in words else words)
+            self.read(getattr(value, "__wrapped__", None))  # what functools.cache and the like stand around
 
     def class_(self, cls):
         self.write(cls.__module__, cls.__qualname__)
