@@ -23,7 +23,7 @@ from importlib import import_module
 
 import torch
 
-from course_utils.exercises.compare import changed, copied, difference, show
+from course_utils.exercises.compare import changed, copied, difference, kind_of, show
 
 # The points of every exercise checked in this session, by id: what `score` adds up. The only state there is.
 POINTS: dict[str, int] = {}
@@ -165,6 +165,8 @@ def _judge_probe(exercise, probe, answer, seed):
     given = copied(probe.args)
     printed = io.StringIO()
     torch.default_generator.manual_seed(seed)
+    if not callable(answer):
+        return _failed(exercise, probe, f"a function was expected, and check got {kind_of(answer)}.")
     try:
         with contextlib.redirect_stdout(printed):
             result = answer(*given)
@@ -199,7 +201,7 @@ def _failed(exercise, probe, what, printed=""):
 
 def _describe(error, answer):
     """Type, place in the student's own code, and message of an exception."""
-    code = getattr(answer, "__code__", None)
+    code = getattr(inspect.unwrap(answer), "__code__", None)
     place, traceback = "", error.__traceback__
     while traceback is not None:
         if code is not None and traceback.tb_frame.f_code.co_filename == code.co_filename:

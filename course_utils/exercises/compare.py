@@ -54,7 +54,7 @@ def difference(answer, expected, tolerance, what="the answer"):
     """``None`` if the answer is within ``tolerance * (1 + |expected|)``, else a :class:`Difference`."""
     if isinstance(expected, tuple | list):
         if type(answer) not in (tuple, list) or len(answer) != len(expected):
-            return Difference(f"{what} was {_kind_of(answer)}, expected {len(expected)} values.")
+            return Difference(f"{what} was {kind_of(answer)}, expected {len(expected)} values.")
         parts = (
             difference(a, e, tolerance, f"value {i} of {len(expected)} in {what}")
             for i, (a, e) in enumerate(zip(answer, expected, strict=True), 1)
@@ -62,12 +62,12 @@ def difference(answer, expected, tolerance, what="the answer"):
         return next((part for part in parts if part is not None), None)
     if not isinstance(expected, torch.Tensor):
         expected = torch.tensor(expected, dtype=torch.float64 if isinstance(expected, float) else None)
-    if type(answer) in NUMBERS and expected.ndim == 0:
-        whole = isinstance(answer, int) and not isinstance(answer, bool)
-        answer = torch.tensor(answer, dtype=expected.dtype if whole and expected.is_floating_point() else None)
+    if type(answer) in NUMBERS and expected.ndim == 0:  # 6 stands for 6.0, True for neither
+        as_float = type(answer) is float or (type(answer) is int and expected.is_floating_point())
+        answer = torch.tensor(answer, dtype=torch.float64 if as_float else None)
     if type(answer) not in TENSORS or answer.layout is not torch.strided:
         wanted = "a number" if expected.ndim == 0 else "a torch.Tensor"
-        return Difference(f"{what} was {_kind_of(answer)}, expected {wanted}.")
+        return Difference(f"{what} was {kind_of(answer)}, expected {wanted}.")
     return _tensor_difference(answer.detach(), expected.detach(), tolerance, what)
 
 
@@ -133,12 +133,14 @@ def _kind(dtype):
     return "floating-point numbers" if dtype.is_floating_point else "whole numbers"
 
 
-def _kind_of(value):
+def kind_of(value):
     """What something is, in words, without trusting its ``repr``."""
     if value is None:
         return "None (is a `return` missing?)"
     if type(value) in (tuple, list):
         return f"{len(value)} values in a {type(value).__name__}"
+    if type(value) in TENSORS and value.layout is not torch.strided:
+        return f"a tensor stored as {value.layout}"
     if type(value) in TENSORS:
         return f"one tensor of shape {tuple(value.shape)}"
     article = "an" if type(value).__name__[:1].lower() in "aeiou" else "a"

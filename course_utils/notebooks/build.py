@@ -6,6 +6,7 @@ the reference). ``--check`` builds in memory and compares. The rules that a chap
 :mod:`course_utils.notebooks.rules`; what a cell's marker line may say is in :mod:`course_utils.notebooks.source`.
 """
 
+import difflib
 import hashlib
 import os
 import re
@@ -30,7 +31,7 @@ import importlib.util
 
 if importlib.util.find_spec("course_utils") is None:
     try:
-        import google.colab  # noqa: F401
+        import google.colab
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
             "course_utils, the package of this course, is not installed here. In a checkout of the course, run "
@@ -211,31 +212,27 @@ def _differences(path, notebook):
         yield Problem(str(path), f"not a notebook ({type(error).__name__}: {error}); {again}")
         return
     found = False
-    for index in range(max(len(committed.cells), len(notebook.cells))):
-        there = committed.cells[index] if index < len(committed.cells) else None
-        fresh = notebook.cells[index] if index < len(notebook.cells) else None
-        what = _cell_difference(there, fresh)
-        if what:
-            found = True
-            first = next(iter((there or fresh).source.splitlines()), "")
-            yield Problem(str(path), f"{what}; {again}", index + 1, first)
-        if there is None or fresh is None or there.get("id") != fresh.id:
-            break  # cells were added or removed here: all that follows is shifted
+    for index, cell, what in _cell_differences(committed.cells, notebook.cells):
+        found = True
+        yield Problem(str(path), f"{what}; {again}", index + 1, next(iter(cell.source.splitlines()), ""))
     if not found:
         yield Problem(str(path), f"its metadata or formatting differs from a fresh build; {again}")
 
 
-def _cell_difference(there, fresh):
-    if there is None:
-        return "missing in the notebook"
-    if fresh is None:
-        return "not in the source"
-    if there.get("id") != fresh.id:
-        return "another cell than in the source"
-    parts = [key for key in ("source", "metadata", "cell_type") if there[key] != fresh[key]]
-    if there.get("outputs") or there.get("execution_count"):
-        parts.append("outputs (none are committed)")
-    return f"differs from the source in {', '.join(parts)}" if parts else ""
+def _cell_differences(there, fresh):
+    """``(index, cell, what differs)``, cells matched by their ids."""
+    ids = [[cell.get("id", str(index)) for index, cell in enumerate(cells)] for cells in (there, fresh)]
+    for same, a, b, c, d in difflib.SequenceMatcher(None, *ids, autojunk=False).get_opcodes():
+        if same != "equal":
+            yield from ((i, there[i], "not what the source says") for i in range(a, b))
+            yield from ((i, fresh[i], "in the source, missing in the notebook") for i in range(c, d))
+            continue
+        for i, j in zip(range(a, b), range(c, d), strict=True):
+            parts = [key for key in ("source", "metadata", "cell_type") if there[i][key] != fresh[j][key]]
+            if there[i].get("outputs") or there[i].get("execution_count"):
+                parts.append("outputs (none are committed)")
+            if parts:
+                yield i, there[i], f"differs from a fresh build in its {', '.join(parts)}"
 
 
 def _write(path, text):

@@ -14,7 +14,7 @@ import io
 import re
 import tokenize
 
-from course_utils.notebooks.quotes import MAX_LINES, bodies, code_lines
+from course_utils.notebooks.quotes import MAX_LINES, bodies, code_lines, solution
 from course_utils.notebooks.source import KEYS, TAGS, called, names, names_when_defined
 
 STANDARD_PARAMETERS = {"budget": "auto", "dataset": "handwriting", "seed": 0, "device": "auto", "data_dir": ""}
@@ -182,7 +182,7 @@ def answers(chapter, known):
     """
     for number, exercise in known.items():
         name = exercise.reference.__name__
-        body = next(iter(bodies(_source(exercise)).values()))
+        body = bodies(ast.parse(solution(exercise.reference)))[name]
         for cell in chapter.cells:
             if cell.kind != "code" or "exercise" in cell.keys:
                 continue
@@ -200,17 +200,14 @@ def answers(chapter, known):
                     yield chapter.problem(what, cell)
 
 
-def _source(exercise):
-    from course_utils.notebooks.quotes import solution
-
-    return ast.parse(solution(exercise.reference))
-
-
 def _reaches(chapter, cell, name):
     """Whether a cell imports ``name`` from the package, or takes it from a module of the package imported anywhere."""
-    imports = [n for c in chapter.cells if c.kind == "code" for n in ast.walk(c.tree) if isinstance(n, ast.ImportFrom)]
-    imports = [n for n in imports if (n.module or "").split(".")[0] == "course_utils"]
-    modules = {alias.asname or alias.name for node in imports for alias in node.names} | {"course_utils"}
+    modules = {"course_utils"}
+    for node in (n for c in chapter.cells if c.kind == "code" for n in ast.walk(c.tree)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "course_utils":
+            modules |= {alias.asname or alias.name for alias in node.names}
+        if isinstance(node, ast.Import):
+            modules |= {a.asname for a in node.names if a.asname and a.name.split(".")[0] == "course_utils"}
     for node in ast.walk(cell.tree):
         if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
             return True
@@ -221,15 +218,20 @@ def _reaches(chapter, cell, name):
 
 
 def missing_names(chapter):
-    """Quoted code and exercises refer only to names that an earlier cell, or they themselves, bring in."""
+    """Quoted code and exercises refer only to names that an earlier cell, or they themselves, bring in.
+
+    The body of a quoted function matters only if the chapter goes on to call it by its bare name: then it is the
+    quoted one that runs. Otherwise it is there to be read, as methods always are.
+    """
+    cells = [cell for cell in chapter.cells if cell.kind == "code" and cell.tree.body]
     so_far = set(BUILTINS)
-    for cell in chapter.cells:
-        if cell.kind != "code" or not cell.tree.body:
-            continue
+    for position, cell in enumerate(cells):
         bound, used = names(cell.text)
         if {"quote", "exercise"} & cell.keys.keys():
-            if "." in cell.keys.get("quote", "").partition(":")[2]:  # a method, whose body never runs here
+            method = "." in cell.keys.get("quote", "").partition(":")[2]
+            later = set().union(*(names(c.text)[1] for c in cells[position + 1 :]))
+            if "quote" in cell.keys and (method or not bound & later):
                 used = names_when_defined(cell.text)
-            for name in sorted(used - bound - so_far):
-                yield chapter.problem(f"refers to {name}, which no cell above imports or defines", cell)
+            if missing := sorted(used - bound - so_far):
+                yield chapter.problem(f"refers to {', '.join(missing)}, which no cell above imports or defines", cell)
         so_far |= bound
