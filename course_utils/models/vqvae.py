@@ -61,7 +61,8 @@ class Codebook(nn.Module):
     r"""``n_words`` vectors, moved by averages instead of gradients.
 
     :meth:`forward` only reads. :meth:`update` makes each word the exponential average of the vectors that chose it,
-    :math:`N_k \leftarrow \gamma N_k + (1-\gamma) n_k,\; m_k \leftarrow \gamma m_k + (1-\gamma)\sum z,\; e_k = m_k / N_k`
+    :math:`N_k \leftarrow \gamma N_k + (1-\gamma) n_k,\; m_k \leftarrow \gamma m_k + (1-\gamma)\sum z`, word
+    :math:`e_k = m_k/N_k`
     (van den Oord et al. 2017, appendix A.1), and puts a word that nobody chose for long onto a random vector of the
     batch.  Taught in chapter 04.
     """
