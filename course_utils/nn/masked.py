@@ -46,18 +46,61 @@ class MaskedConv2d(nn.Module):
 
     def __init__(self, n_in, n_out, size, kind, colours=1):
         super().__init__()
-        mask = causal_mask(size, kind, n_in, n_out, colours)
-        self.register_buffer("mask", mask, persistent=False)
+        self.set_weights(causal_mask(size, kind, n_in, n_out, colours))
+
+    def set_weights(self, mask):
         fan_in = mask.sum((1, 2, 3)).clamp(min=1).view(-1, 1, 1, 1)
+        self.register_buffer("mask", mask, persistent=False)
         self.weight = nn.Parameter(torch.randn_like(mask) * (2 / fan_in).sqrt() * mask)
-        self.bias = nn.Parameter(torch.zeros(n_out))
+        self.bias = nn.Parameter(torch.zeros(len(mask)))
 
     def forward(self, x):
         radius = self.mask.shape[-1] // 2
-        if radius == 0:
-            return F.conv2d(x, self.weight * self.mask, self.bias)
-        x = F.pad(x, (radius, radius, radius, 0))                    # zeros left, right and above, none below
+        x = F.pad(x, (radius, radius, radius, 0)) if radius else x   # zeros left, right and above, none below
         return F.conv2d(x, self.weight * self.mask, self.bias)
+
+    def parts(self):
+        """The kernel in two: ``(n_out, n_in, r, 2r+1)`` for the rows above, ``(n_out, n_in, r+1)`` for the pixel's own row."""
+        weight, radius = self.weight * self.mask, self.mask.shape[-1] // 2
+        return weight[:, :, :radius], weight[:, :, radius, : radius + 1]
+
+
+class MaskedRowConv2d(MaskedConv2d):
+    """The lowest row of :class:`MaskedConv2d` alone: an output sees the pixels to its left (A), or also its place (B).
+
+    ``weight`` has shape ``(n_out, n_in, 1, size//2 + 1)``.  Taught in chapter 02.
+    """
+
+    def __init__(self, n_in, n_out, size, kind, colours=1):
+        nn.Module.__init__(self)
+        self.set_weights(causal_mask(size, kind, n_in, n_out, colours)[:, :, -1:, : size // 2 + 1])
+
+    def forward(self, x):
+        return F.conv2d(F.pad(x, (self.mask.shape[-1] - 1, 0)), self.weight * self.mask, self.bias)
+
+    def parts(self):
+        """No rows above, and ``(n_out, n_in, r+1)``."""
+        weight = self.weight * self.mask
+        return weight[:, :, :0], weight[:, :, 0]
+
+
+class RowsAboveConv2d(nn.Conv2d):
+    """A convolution over whole rows, ``(B, n_in, H, W) -> (B, n_out, H, W)``: the rows above (A), or also its own (B).
+
+    It needs no mask: it looks upwards in a box ``size`` wide, to both sides alike. Kind A looks ``size//2`` rows up.
+    Taught in chapter 02.
+    """
+
+    def __init__(self, n_in, n_out, size, kind):
+        self.below = int(kind == "A")                                # rows by which the box ends above the pixel
+        super().__init__(n_in, n_out, (size // 2 + 1 - self.below, size))
+        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x):
+        rows, size = self.kernel_size
+        x = F.pad(x, (size // 2, size // 2, rows - 1 + self.below, -self.below))
+        return super().forward(x)
 
 
 class MaskedLinear(nn.Module):

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils.models.autoregressive.outputs import Head, to_levels
+from course_utils.models.autoregressive.outputs import Head, check_label, to_levels
 from course_utils.models.autoregressive.sampling import ancestral_sample, raster_order
 from course_utils.nn.masked import MaskedLinear
 
@@ -63,7 +63,7 @@ class MADE(nn.Module):
 
     def params(self, x, y=None, *, order=0):
         """Numbers for the distribution of every pixel under one order: (B, C, H, W, P)."""
-        refuse_label(y)
+        check_label(0, y)
         *masks, last, direct = self.masks(order)
         h = x = x.flatten(1)                                         # (B, D)
         for layer, mask in zip(self.layers, masks, strict=True):
@@ -79,7 +79,7 @@ class MADE(nn.Module):
 
     def log_prob(self, x, y=None):
         """Exact log-probability of whole images, (B,) in nats: of the mixture, when there are several orders."""
-        refuse_label(y)
+        check_label(0, y)
         each = torch.stack([self.log_prob_in_order(x, k) for k in range(len(self.orders))])        # (K, B)
         return torch.logsumexp(each, 0) - math.log(len(each))
 
@@ -97,7 +97,7 @@ class MADE(nn.Module):
 
     def sample(self, n, y=None):
         """(n, C, H, W) images in [0, 1]: pick an order for each image, then draw its pixels in that order."""
-        refuse_label(y)
+        check_label(0, y)
         counts = torch.randint(len(self.orders), (n,)).bincount(minlength=len(self.orders)).tolist()
         drawn = [ancestral_sample(self.in_order(k), count) for k, count in enumerate(counts) if count]
         return torch.cat(drawn)[torch.randperm(n)] if n else self.orders.new_zeros(0, *self.shape).float()
@@ -108,9 +108,3 @@ class MADE(nn.Module):
             shape=self.shape, head=self.head, order=self.orders[k], parameters=self.parameters,
             params=lambda x, y=None: self.params(x, y, order=k),
         )  # fmt: skip
-
-
-def refuse_label(y):
-    """Raise if labels reach a model that has no place for them, rather than ignore them."""
-    if y is not None:
-        raise ValueError("this model is not class-conditional: leave y out")

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils.models.autoregressive.outputs import Head, to_levels
-from course_utils.models.autoregressive.sampling import ConvCache, cached_sample
-from course_utils.nn.masked import MaskedConv2d
+from course_utils.models.autoregressive.outputs import Head, as_pair, check_label, to_levels
+from course_utils.models.autoregressive.sampling import ConvCache, RowsAboveCache, cached_sample
+from course_utils.nn.masked import MaskedConv2d, MaskedRowConv2d, RowsAboveConv2d
 
 
 class ResidualBlock(nn.Module):
@@ -104,24 +104,121 @@ class PixelCNNCache:
         for layer in (self.first, *self.blocks):
             layer.row()
 
-    def pixel(self, j):
-        """Parameters of pixel (i, j), (n, C, P), from the pixels of x that come before it."""
+    def pixel(self, j, c):
+        """Parameters of colour c of pixel (i, j), (n, P), from what comes before it in x."""
         if j:
             self.first.put(j - 1, self.x[:, :, self.i, j - 1])
         h = self.first.pixel(j, self.x[:, :, self.i, j]) + self.context[self.i, j]
         for look in self.blocks:
             h = h + look.pixel(j, h.relu())
         mix, out = self.last
-        return out.pixel(j, mix.pixel(j, h.relu()).relu_()).unflatten(1, (self.colours, -1))
+        return out.pixel(j, mix.pixel(j, h.relu()).relu_()).unflatten(1, (self.colours, -1))[:, c]
 
 
-def as_pair(batch):
-    """A batch is x or (x, y): give (x, y), with y = None where there are no labels."""
-    return batch if isinstance(batch, (tuple, list)) else (batch, None)
+class GatedLayer(nn.Module):
+    """One layer of two stacks: v sees whole rows above, h the pixels to the left and what v saw. (v, h) -> (v, h).
+
+    h + 1x1(gate(1x1(a) + row convolution of h)), with a = convolution of v over the rows above, v = gate(a) and
+    gate(a) = tanh(half of a) * sigmoid(other half).  (van den Oord et al. 2016, eq. 2 and figure 2, arXiv:1606.05328.)
+    """
+
+    def __init__(self, width, size, colours=1, n_classes=0):
+        super().__init__()
+        self.colours = colours
+        self.above = RowsAboveConv2d(width, 2 * width, size, "B")
+        self.across = nn.Conv2d(2 * width, 2 * width, 1)
+        self.beside = MaskedRowConv2d(width, 2 * width, size, "B", colours)
+        self.mix = MaskedConv2d(width, width, 1, "B", colours)
+        self.label = nn.Embedding(n_classes, 2 * width) if n_classes else None
+
+    def bias(self, y):
+        return 0 if y is None else self.label(y)[:, :, None, None]
+
+    def forward(self, v, h, y=None):
+        a = self.above(v)                                            # (B, 2·width, H, W)
+        g = self.across(a) + self.beside(h) + self.bias(y)
+        return gate(a), h + self.mix(gate(g, self.colours))
 
 
-def check_label(n_classes, y):
-    """A conditional model needs labels and an unconditional one takes none: raises a ValueError that says which."""
-    if (y is None) != (n_classes == 0):
-        want = "labels y, (B,) integers" if n_classes else "no y: the model was built without n_classes"
-        raise ValueError(f"expected {want}, got {'none' if y is None else 'labels'}")
+def gate(a, colours=1):
+    """tanh(half of the channels) * sigmoid(the other half), each colour's channels halved by themselves: (B, 2n, …) -> (B, n, …)."""
+    signal, valve = a.unflatten(1, (colours, 2, -1)).unbind(2)
+    return (torch.tanh(signal) * torch.sigmoid(valve)).flatten(1, 2)
+
+
+class GatedPixelCNN(PixelCNN):
+    """Two stacks instead of one, so that no earlier pixel is out of sight, and gates. Same interface as :class:`PixelCNN`.
+
+    The vertical stack sees everything above the row and nothing of the row itself, so it needs no mask and no pixel of
+    it can leak; the horizontal stack sees the row to the left, and the vertical stack.
+    """
+
+    def __init__(self, shape, *, width=24, n_blocks=5, first=7, size=3, head=None, n_classes=0):
+        nn.Module.__init__(self)
+        self.shape, self.head, self.n_classes = tuple(shape), head or Head(), n_classes
+        colours = shape[0]
+        width = -(-width // colours) * colours
+        self.first_above = RowsAboveConv2d(colours, width, first, "A")
+        self.first = MaskedRowConv2d(colours, width, first, "A", colours)
+        self.place = nn.Parameter(torch.zeros(1, width, *shape[1:]))
+        self.blocks = nn.ModuleList(GatedLayer(width, size, colours, n_classes) for _ in range(n_blocks))
+        self.mix = MaskedConv2d(width, width, 1, "B", colours)
+        self.out = MaskedConv2d(width, colours * self.head.n_params, 1, "B", colours)
+        nn.init.zeros_(self.out.weight)
+
+    def params(self, x, y=None):
+        """Numbers for the distribution of every pixel: (B, C, H, W, P)."""
+        check_label(self.n_classes, y)
+        x = x.contiguous(memory_format=torch.channels_last)
+        v = self.first_above(x)                                      # (B, width, H, W)
+        h = self.first(x) + v + self.place
+        for block in self.blocks:
+            v, h = block(v, h, y)
+        h = self.out(F.relu(self.mix(F.relu(h))))                    # (B, C·P, H, W)
+        return h.unflatten(1, (self.shape[0], -1)).movedim(2, -1)
+
+    def start_cache(self, x, y=None):
+        check_label(self.n_classes, y)
+        return GatedPixelCNNCache(self, x, y)
+
+
+class GatedPixelCNNCache:
+    """A :class:`GatedPixelCNN` that computes its vertical stack row by row and its horizontal stack pixel by pixel."""
+
+    def __init__(self, model, x, y):
+        n, _, _, width = x.shape
+        self.model, self.x, self.colours = model, x, model.shape[0]
+        self.labels = [block.bias(y) for block in model.blocks]
+        self.first_above = RowsAboveCache(model.first_above, n, width)
+        self.above = [RowsAboveCache(block.above, n, width) for block in model.blocks]
+        self.first = ConvCache(model.first, n, width)
+        self.beside = [ConvCache(block.beside, n, width) for block in model.blocks]
+        self.mix = [ConvCache(block.mix, n, width) for block in model.blocks]
+        self.last = [ConvCache(layer, n, width) for layer in (model.mix, model.out)]
+
+    def row(self, i):
+        """Begin row i: the whole vertical stack of this row, from the rows above it, which are complete in x."""
+        self.i = i
+        v = self.first_above.row(self.x[:, :, i - 1 : i] if i else torch.zeros_like(self.x[:, :, :1]))
+        self.from_above = [columns(v + self.model.place[:, :, i : i + 1])]         # what each layer of h gets
+        for block, cache, label in zip(self.model.blocks, self.above, self.labels, strict=True):
+            a = cache.row(v)                                         # (n, 2·width, 1, W)
+            self.from_above.append(columns(block.across(a) + label))
+            v = gate(a)
+        for layer in (self.first, *self.beside):
+            layer.row()
+
+    def pixel(self, j, c):
+        """Parameters of colour c of pixel (i, j), (n, P), from what comes before it in x."""
+        if j:
+            self.first.put(j - 1, self.x[:, :, self.i, j - 1])
+        h = self.first.pixel(j, self.x[:, :, self.i, j]) + self.from_above[0][j]
+        for beside, mix, above in zip(self.beside, self.mix, self.from_above[1:], strict=True):
+            h = h + mix.pixel(j, gate(beside.pixel(j, h) + above[j], self.colours))
+        mix, out = self.last
+        return out.pixel(j, mix.pixel(j, h.relu()).relu_()).unflatten(1, (self.colours, -1))[:, c]
+
+
+def columns(row):
+    """(n, channels, 1, W) -> (W, n, channels), contiguous: one column after the other."""
+    return row.squeeze(2).permute(2, 0, 1).contiguous()

@@ -41,8 +41,8 @@ def ancestral_sample(model, n, y=None, *, uniforms=None, start=None, known=None,
 def cached_sample(model, n, y=None, *, uniforms=None, start=None, known=None, temperature=1.0):
     """The same samples as :func:`ancestral_sample` from the same ``uniforms``, at a small part of the cost.
 
-    ``model.start_cache(x, y)`` returns an object with ``row(i)``, called before row i, and ``pixel(j)``, which reads what
-    is drawn so far from ``x`` and returns the parameters of pixel (i, j), (n, C, P).  Taught in chapter 02.
+    ``model.start_cache(x, y)`` returns an object with ``row(i)``, called before row i, and ``pixel(j, c)``, which reads
+    what is drawn so far from ``x`` and returns the parameters of colour c of pixel (i, j), (n, P).  Taught in chapter 02.
     """
     x, uniforms, known = _canvas(model, n, uniforms, start, known)
     channels, height, width = model.shape
@@ -52,9 +52,9 @@ def cached_sample(model, n, y=None, *, uniforms=None, start=None, known=None, te
         cache.row(i)
         for j in range(width):
             for c in range(channels):                                # a colour sees the colours before it: ask again
-                params = cache.pixel(j)
+                params = cache.pixel(j, c)
                 if not keep[c][i][j]:
-                    x[:, c, i, j] = _draw(model.head, params[:, c], uniforms[:, c, i, j], temperature)
+                    x[:, c, i, j] = _draw(model.head, params, uniforms[:, c, i, j], temperature)
     return x
 
 
@@ -80,36 +80,52 @@ def _draw(head, params, uniforms, temperature):
 
 
 class ConvCache:
-    """The memory of one :class:`~course_utils.nn.masked.MaskedConv2d` while an image grows pixel by pixel.
+    """The memory of one masked convolution (``course_utils.nn.masked``) while an image grows pixel by pixel.
 
     What a causal kernel of radius r sees splits in two: r rows above, known when a row begins, and at most r + 1 pixels
     of its own row. ``row()`` computes the first part for the whole row at once; ``pixel(j, x)`` adds the second.
     """
 
     def __init__(self, layer, n, width):
-        weight = (layer.weight * layer.mask).detach()                # (n_out, n_in, r+1, 2r+1)
-        self.radius = radius = weight.shape[-1] // 2
-        self.weight_above = weight[:, :, :radius]
-        self.weight_beside = weight[:, :, radius, : radius + 1].permute(2, 1, 0).flatten(0, 1).contiguous()
+        self.weight_above, beside = (part.detach() for part in layer.parts())
+        n_out, n_in, taps = beside.shape
+        self.left = taps - 1
+        self.weight_beside = beside.permute(2, 1, 0).reshape(taps * n_in, n_out)
         self.bias = layer.bias.detach()
-        self.seen = weight.new_zeros(radius + 1, n, width + 2 * radius, weight.shape[1])    # the last rows, padded
+        rows = self.weight_above.shape[2] + 1
+        self.seen = beside.new_zeros(rows, n, width + 2 * self.left, n_in)         # the last rows, padded
 
     def row(self):
         """Begin a new row: forget the oldest and look at what is above. Before the first row everything seen is 0."""
         self.seen = torch.cat([self.seen[1:], torch.zeros_like(self.seen[:1])])
-        if self.radius:
+        if len(self.seen) > 1:
             rows = self.seen[:-1].permute(1, 3, 0, 2)                # (n, n_in, r, W + 2r)
             above = F.conv2d(rows, self.weight_above, self.bias)     # (n, n_out, 1, W)
             self.above = above.squeeze(2).permute(2, 0, 1).contiguous()        # (W, n, n_out)
 
     def pixel(self, j, x):
         """Output at column j, (n, n_out), given the input there, (n, n_in)."""
-        if not self.radius:
+        if self.left == 0:
             return torch.addmm(self.bias, x, self.weight_beside)
         self.put(j, x)
-        window = self.seen[-1][:, j : j + self.radius + 1].flatten(1)         # (n, (r+1)·n_in)
-        return torch.addmm(self.above[j], window, self.weight_beside)
+        window = self.seen[-1][:, j : j + self.left + 1].flatten(1)  # (n, (r+1)·n_in)
+        return torch.addmm(self.above[j] if len(self.seen) > 1 else self.bias, window, self.weight_beside)
 
     def put(self, j, x):
         """Remember the input at column j, (n, n_in)."""
-        self.seen[-1][:, j + self.radius] = x
+        self.seen[-1][:, j + self.left] = x
+
+
+class RowsAboveCache:
+    """The memory of one :class:`~course_utils.nn.masked.RowsAboveConv2d` while an image grows row by row."""
+
+    def __init__(self, layer, n, width):
+        self.layer = layer
+        rows, size = layer.kernel_size
+        self.pad = size // 2
+        self.seen = layer.weight.new_zeros(n, layer.in_channels, rows, width + 2 * self.pad)
+
+    def row(self, x):
+        """Output row, (n, n_out, 1, W), given one more input row, (n, n_in, 1, W): its own (B), or the one above (A)."""
+        self.seen = torch.cat([self.seen[:, :, 1:], F.pad(x, (self.pad, self.pad))], 2)
+        return F.conv2d(self.seen, self.layer.weight, self.layer.bias)
