@@ -37,7 +37,7 @@ test: $(STAMP)  ## lint, compare notebooks with their sources, run the tests: TE
 	@$(say) "course build --check: notebooks equal their sources"
 	@$(BIN)/course build --check
 	@$(say) "pytest on $(JOBS) processes"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) $(TESTS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup $(TESTS)
 
 lab: $(STAMP)  ## open JupyterLab on your own copies of the chapters, in work/: LAB="--no-browser --port 8890"
 	@$(BIN)/course lab $(LAB)

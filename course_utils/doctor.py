@@ -152,6 +152,19 @@ def check_handwriting():
     return Finding("handwriting", True, "drawn on the spot, nothing to download")
 
 
+def check_data():
+    """The real images: which of them are on disk. No chapter needs one."""
+    images = importlib.import_module("course_utils.data.images")
+    here = [name for name in images.NAMES if name != "handwriting" and images.on_disk(name)]
+    missing = [name for name in images.NAMES if not images.on_disk(name)]
+    what = f"{', '.join(here)}" + (f"; not in {images.default_data_dir()}: {', '.join(missing)}" if missing else "")
+    if not missing:
+        return Finding("real images", True, what, needed=False)
+    names = "".join(f"{name!r}, " for name in missing)
+    code = f"from course_utils.data import images; [images.download(name) for name in ({names.strip()})]"
+    return Finding("real images", False, what, f'{shlex.quote(sys.executable)} -c "{code}"', needed=False)
+
+
 def check_kernel():
     """Start the kernel that the notebooks ask for, and import the course in it."""
     try:
@@ -255,15 +268,15 @@ def _last_line(error):
     return lines[-1] if lines else ""
 
 
-CHECKS = (check_python, check_packages, check_torch, check_device, check_threads, check_handwriting, check_kernel,
-          check_lab, check_papermill, check_chromium, check_bubblewrap)
+CHECKS = (check_python, check_packages, check_torch, check_device, check_threads, check_handwriting, check_data,
+          check_kernel, check_lab, check_papermill, check_chromium, check_bubblewrap)
 
 
 def examine(checks=CHECKS):
     """Run the checks in order; those that need torch are left out when torch does not start."""
     findings = []
     for check in checks:
-        if check in (check_device, check_threads, check_handwriting) and \
+        if check in (check_device, check_threads, check_handwriting, check_data) and \
                 any(finding.name == "torch" and not finding.works for finding in findings):
             continue
         findings.append(check())
@@ -281,8 +294,7 @@ def row(finding, width=14):
 def main():
     """Say what works on this machine, and the command that repairs the rest.
 
-    Ends with code 0 when a student can work through the chapters, else with 1. Lines marked – are conveniences for
-    instructors and contributors.
+    Ends with code 0 when a student can work through the chapters, else with 1.
     """
     findings = []
     for finding in examine():
@@ -292,4 +304,5 @@ def main():
     if broken:
         click.echo(f"\nThe chapters do not run here yet: {', '.join(broken)}. Repair them from the top.")
         sys.exit(1)
-    click.echo("\nThe chapters run here.")
+    click.echo("\nThe chapters run here." + ("" if all(finding.works for finding in findings) else
+                                             " They do without what is marked –."))

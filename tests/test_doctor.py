@@ -21,8 +21,8 @@ def test_the_student_path_works_here():
     assert done.returncode == 0, done.stdout + done.stderr
     for name in ("Python", "packages", "torch", "handwriting", "Jupyter kernel"):
         assert f"✓ {name}" in done.stdout
-    assert done.stdout.endswith("The chapters run here.\n")
     lines = done.stdout.splitlines()
+    assert lines[-1].startswith("The chapters run here.")
     for line, below in zip(lines, lines[1:], strict=False):
         assert not line.startswith((" ✗", " –")) or "repair:" in below, line
 
@@ -71,6 +71,19 @@ def test_what_needs_torch_is_left_out_where_torch_does_not_start(monkeypatch):
     asked = []
     monkeypatch.setattr(doctor, "check_device", lambda: asked.append("device"))
     assert [f.name for f in doctor.examine((no_torch, doctor.check_device))] == ["torch"] and asked == []
+
+
+def test_real_images_that_are_not_on_disk_are_a_convenience_with_a_command(monkeypatch):
+    from course_utils.data import images
+
+    monkeypatch.setattr(images, "on_disk", lambda name: name in ("handwriting", "digits", "mnist"))
+    finding = doctor.check_data()
+    assert not finding.works and not finding.needed
+    assert finding.what.startswith("digits, mnist; not in ") and finding.what.endswith("fashion_mnist, kmnist, cifar10")
+    asked = []
+    monkeypatch.setattr(images, "download", asked.append)
+    exec(shlex.split(finding.fix)[-1], {})                      # the repair is a line of Python that runs
+    assert asked == ["fashion_mnist", "kmnist", "cifar10"]
 
 
 def test_a_kernel_of_another_python_is_noticed(monkeypatch, tmp_path):
