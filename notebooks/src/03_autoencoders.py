@@ -1,0 +1,627 @@
+# %% [markdown]
+# # 3. Autoencoders
+#
+# **One question runs through this chapter: what is a good code?**
+#
+# The models of chapter 02 gave us an exact $\log p(x)$, one pixel after the other. They know everything about the pixels
+# and have no word for the whole. Ask one of them which two digits are *similar*, or to make this 7 lean a little more. It
+# has no handle to turn.
+#
+# This chapter builds handles. We squeeze an image through a few numbers and ask for it back. Whatever survives the
+# squeeze is a **code**. We will meet four ideas of what makes a code good, measure each of them, and end with a failure
+# that opens chapter 04: the codes are lovely, and we still cannot draw a new one.
+#
+# You need: derivatives, eigenvectors, a little PyTorch. The core path takes about 75 minutes. Sections marked *Going
+# deeper* start folded; nothing later depends on them.
+
+# %% tags=["parameters"]
+budget: str = "auto"  # smoke (seconds), class (minutes on a laptop), full (what a GPU is for), or auto
+dataset: str = "handwriting"  # handwriting, digits, mnist, fashion_mnist, kmnist
+seed: int = 0
+device: str = "auto"  # auto, cpu, cuda
+data_dir: str = ""  # empty: the data folder of the course, else your cache folder
+
+# %%
+import matplotlib.pyplot as plt
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.mixture import GaussianMixture
+from torch import nn
+
+from course_utils import checks, distributions, plots, training
+from course_utils.chapter import pick_budget, pick_device, record
+from course_utils.data import images
+from course_utils.exercises import check, score
+from course_utils.models import autoencoder
+from course_utils.nn.mlp import MLP
+
+plots.style()
+device = pick_device(device)
+budget = pick_budget(budget, device)
+torch.manual_seed(seed)
+n_train = {"smoke": 600, "class": 6_000, "full": None}[budget]
+n_steps = {"smoke": 60, "class": 1_000, "full": 20_000}[budget]
+print(f"budget {budget} on {device}: {n_steps} training steps for the main models")
+
+# %%
+data = images.load(dataset, n=n_train, seed=seed, data_dir=data_dir).to(device)
+shape, n_classes = data.shape, len(data.classes)
+train_x, test_x = images.to_float(data.train.images), images.to_float(data.test.images)
+n_pixels = train_x[0].numel()
+
+
+def fit(model, n_steps, description, lr=2e-3, batch_size=128):
+    """Adam with a learning rate that falls to zero along a half cosine; the recipe of every model in this chapter."""
+    model.to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
+    batches = images.batches(data.train.images, batch_size)
+    return training.fit(model.loss, optimizer, batches, n_steps, description=description, scheduler=schedule)
+
+
+def error_per_pixel(model, x):
+    """Mean squared error per pixel, the number most papers print."""
+    with training.evaluating(model):
+        return autoencoder.squared_error(x, model(x)).mean().item() / n_pixels
+
+
+# %% [markdown]
+# ## 3.1 A network can store images
+#
+# A network is usually introduced as a function that we approximate. It is also a *container*. Take a decoder $f_\theta$ and give it
+# a **constant input**, always the number 1. Train it until the output looks like one chosen image. The image is now in the
+# weights, and no longer anywhere else.
+#
+# What happens with eight images and the same constant input? The network has one output for all of them, so it must
+# find the best compromise $c$:
+#
+# $$ \frac{1}{N}\sum_i \|x_i - c\|^2 = \|c-\bar x\|^2 + \frac1N\sum_i \|x_i-\bar x\|^2, \qquad \bar x = \frac1N \sum_i x_i. \tag{3.1} $$
+#
+# (Write $x_i - c = (x_i-\bar x) + (\bar x - c)$ and multiply out; the mixed term sums to zero.) The second term does not
+# depend on $c$, so the best constant is the **mean image**. Remember this: whenever a network trained on squared error cannot know
+# which image is meant, it shows the average of the candidates. Averages of images are *blurry*.
+#
+# Now let the input say which image is meant: a **one-hot** vector, $[1,0,0,\dots]$ for the first image, $[0,1,0,\dots]$
+# for the second. One linear layer is enough, and it stores all eight exactly.
+
+# %% verifies=["3.1"]
+eight = train_x[:8].flatten(1)
+stores = {"constant": (torch.ones(8, 1), nn.Linear(1, n_pixels, bias=False)),
+          "one-hot": (torch.eye(8), nn.Linear(8, n_pixels, bias=False))}
+shown = {}
+for name, (code, layer) in stores.items():
+    code, layer = code.to(device), layer.to(device)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.02)
+    for _ in training.steps(lambda code, layer=layer: autoencoder.squared_error(eight, layer(code)).mean(),
+                            optimizer, iter(lambda code=code: code, None), n_steps=400):
+        pass
+    shown[name] = layer(code).detach()
+mean_image = eight.mean(0)
+checks.close(shown["constant"], mean_image, what="a constant input learns the mean image", atol=2e-3)
+checks.close(shown["one-hot"], eight, what="a one-hot input learns every image", atol=2e-3)
+c = torch.rand_like(mean_image)
+left = autoencoder.squared_error(eight, c.expand(8, -1)).mean()
+right = (c - mean_image).square().sum() + autoencoder.squared_error(eight, mean_image.expand(8, -1)).mean()
+checks.close(left, right, what="the split of (3.1) at a random c")
+
+# %%
+rows = torch.cat([eight, shown["constant"], shown["one-hot"]]).view(-1, *shape).clamp(0, 1)
+plots.show(plots.images(rows, columns=8, title="Eight images; what a constant input stored; what one-hot inputs stored"),
+           alt="Row 1: eight digits. Row 2: the same blurry average eight times. Row 3: the eight digits again.")
+
+# %% [markdown]
+# The one-hot network is a **look-up table**: its weight matrix *is* the eight images, $8\times 784$ numbers for $8 \times 784$ pixels.
+# Nothing was compressed and nothing was understood. A ninth image needs a ninth input.
+#
+# So give each image a short vector of real numbers instead, $[3.3, 4.5]$ for a cat and $[3.4, 2.1]$ for a dog, and one
+# decoder for all. Which vectors? Random ones force the decoder to learn an arbitrary table. It is better to let the
+# gradient move the vectors too, so that similar images may share what they have in common.
+
+# %%
+n_stored, code_dim = min(500, len(train_x)), 8
+some = train_x[:n_stored].flatten(1)
+
+
+def store(codes, n_steps):
+    """Train one decoder from ``codes`` (and the codes, where they want a gradient) to give back ``some`` images."""
+    decoder = MLP([code_dim, 128, n_pixels]).to(device)
+    weights = [*decoder.parameters(), *([codes] if codes.requires_grad else [])]
+    optimizer = torch.optim.Adam(weights, lr=5e-3)
+    batches = iter(lambda: torch.randint(n_stored, (100,), device=device), None)
+    objective = lambda i: autoencoder.squared_error(some[i], decoder(codes[i])).mean()  # noqa: E731
+    return training.fit(objective, optimizer, batches, n_steps)["loss"] / n_pixels
+
+
+fig, ax = plt.subplots(figsize=(6.5, 2.8))
+for name, learned in {"random codes, fixed": False, "learned codes": True}.items():
+    codes = torch.randn(n_stored, code_dim, device=device).requires_grad_(learned)
+    ax.plot(store(codes, n_steps), label=name)
+ax.set(xlabel="training step", ylabel="squared error per pixel", yscale="log",
+       title=f"{n_stored} images in {code_dim} numbers each")
+ax.legend()
+plots.show(fig, alt="With learned codes the error falls much lower than with fixed random codes.")
+
+# %% [markdown]
+# Learned codes store far more in the same space. One piece is missing: a *new* image has no code yet, and finding one would need an
+# optimisation of its own. So train a second network that looks at an image and *proposes* its code.
+#
+# ## 3.2 The autoencoder
+#
+# An **encoder** $g_\phi$ turns an image into a code, $z = g_\phi(x)$, and a **decoder** $f_\theta$ turns the code back into
+# an image, $\hat x = f_\theta(z)$. Both are trained together on the squared error, summed over pixels and averaged over
+# images:
+#
+# $$ L(\theta,\phi) = \frac1N \sum_{i=1}^N \big\| x_i - f_\theta\big(g_\phi(x_i)\big) \big\|^2 . \tag{3.2} $$
+#
+# Without a restriction the identity would win: copy the image. The restriction is the **bottleneck**: $z$ has $L$ numbers, with
+# $L$ far below the number of pixels. No label is needed anywhere, the image is its own target, so this is unsupervised learning.
+#
+# There is also no *probability* anywhere. Nothing in (3.2) says which codes occur, so an autoencoder cannot sample.
+# Our class has no `sample` method, and that is deliberate.
+
+# %% quote="course_utils.models.autoencoder:Autoencoder"
+
+# %% verifies=["3.2"]
+ae = autoencoder.mlp_autoencoder(shape, hidden_dims=(400,), latent_dim=32)
+history = fit(ae, n_steps, "autoencoder, 32 latents")
+with torch.no_grad():
+    x = train_x[:50]
+    by_hand = sum(((image - ae(image[None])[0]) ** 2).sum() for image in x) / len(x)
+checks.close(ae.loss(x)["loss"], by_hand, what="the loss is (3.2): summed over pixels, averaged over images", rtol=1e-4)
+print(f"squared error per pixel on test images: {error_per_pixel(ae, test_x):.4f}")
+
+# %%
+with training.evaluating(ae):
+    pairs = torch.cat([test_x[:10], ae(test_x[:10])])
+plots.show(plots.images(pairs, columns=10, title=f"Test images, and what comes back through 32 of {n_pixels} numbers"),
+           alt="Ten test digits and below them their reconstructions, nearly the same but a little soft.")
+record(ae32_mse=error_per_pixel(ae, test_x))
+
+# %% [markdown]
+# ## 3.3 The linear autoencoder is PCA
+#
+# What would a network without any nonlinearity learn? Let $g(x) = W_1x + b_1$ and $f(z) = W_2z+b_2$. Then $\hat x$ lies in
+# a flat subspace of dimension $L$, and for a given subspace the best reconstruction is the orthogonal projection onto it. Which
+# subspace loses least? Write $\lambda_1\ge\lambda_2\ge\dots$ for the eigenvalues of the data covariance. Centre the data.
+# With an orthonormal basis $P$ ($L$ rows) of the subspace, Pythagoras splits every image into the part kept and the part lost:
+#
+# $$ \underbrace{\mathbb{E}\|x\|^2}_{\sum_i\lambda_i} = \underbrace{\mathbb{E}\|Px\|^2}_{\text{kept}} + \underbrace{\mathbb{E}\|x-P^\top Px\|^2}_{\text{lost}} . $$
+#
+# The kept part is $\mathrm{tr}(P\,\Sigma P^\top)$, and it is largest when $P$ holds the eigenvectors of the $L$ largest
+# eigenvalues: that is **principal component analysis**. So
+#
+# $$ \min_{\text{linear}} L(\theta, \phi) = \sum_{i>L} \lambda_i . \tag{3.3} $$
+#
+# The *subspace* is the one of PCA. The *code* is not: for any invertible matrix $A$, the encoder $AP$ with the decoder
+# $P^\top A^{-1}$ gives the same images. To compare subspaces we need a measure that ignores $A$. Take orthonormal bases $Q_1,
+# Q_2$ of both. The **principal angles** $\vartheta_j$ come from singular values:
+#
+# $$ \cos\vartheta_j = \sigma_j(Q_1^\top Q_2), \qquad \text{all } \vartheta_j = 0 \iff \text{same subspace}. \tag{3.4} $$
+
+# %% verifies=["3.3", "3.4"]
+small = torch.nn.functional.adaptive_avg_pool2d(train_x, 8).flatten(1).double().cpu()  # 8×8 averages: quick and exact
+linear = autoencoder.linear_autoencoder(small.shape[1], latent_dim=4).double()
+optimizer = torch.optim.LBFGS(linear.parameters(), max_iter=1_000, tolerance_change=1e-12, line_search_fn="strong_wolfe")
+
+
+def closure():
+    optimizer.zero_grad()
+    loss = linear.loss(small)["loss"]
+    loss.backward()
+    return loss
+
+
+optimizer.step(closure)
+mean, components, variances = autoencoder.pca(small, small.shape[1])
+error = linear.loss(small)["loss"].detach()
+checks.close(error, variances[4:].sum(), what="the linear autoencoder reaches PCA's error (3.3)", rtol=1e-3)
+angles = autoencoder.principal_angles(linear.decoder.weight.detach().T, components[:4])
+checks.true(angles.rad2deg() < 2, what=f"same subspace: the largest angle is {angles.max().rad2deg():.3f} degrees (3.4)")
+q1, q2 = (torch.linalg.qr(rows.T).Q for rows in (linear.decoder.weight.detach().T, components[2:6]))
+cosines = torch.linalg.svdvals(q1.T @ q2).clamp(max=1)
+found = autoencoder.principal_angles(linear.decoder.weight.detach().T, components[2:6])
+checks.close(found.cos(), cosines, what="angles to another subspace agree with (3.4)", atol=1e-6)
+checks.fails(lambda: found.max().rad2deg() < 2, what="components 3 to 6 span another subspace")
+
+# %%
+own, theirs = linear.decoder.weight.detach().T, components[:4]
+pictures = torch.cat([own / own.norm(dim=1, keepdim=True), theirs]).view(-1, 1, 8, 8)
+plots.show(plots.images(0.5 + pictures, columns=4, width=4, title="Decoder columns, then principal components"),
+           alt="Four columns of the linear decoder and four principal components: different pictures, same subspace.")
+
+# %% [markdown]
+# The pictures differ, and yet they span the same four-dimensional space. A linear autoencoder has no reason to sort its
+# directions or make them orthogonal. PCA does that for us.
+#
+# ### Exercise 3.1 (2 points): through the bottleneck of PCA
+# Write `pca_reconstruct`: project images $(N, D)$ onto their own first $L$ principal components and come back. Do not
+# forget the mean. The error you make must be the sum of the eigenvalues you dropped.
+
+# %% exercise="3.1"
+
+# %% tags=["check"]
+check("3.1", pca_reconstruct)
+
+# %% [markdown]
+# ## 3.4 How many numbers does an image need?
+#
+# Now the real thing: error against the size of the code, for PCA, for the fully connected autoencoder and for a convolutional one.
+# **Guess first:** at 2 numbers, how far is PCA behind? At 32?
+
+# %%
+sizes = [2, 8, 32]
+curve = {"PCA": [], "autoencoder (MLP)": [], "autoencoder (conv)": []}
+flat, flat_test = train_x.flatten(1), test_x.flatten(1)
+for n_latents in sizes:
+    mean, components, _ = autoencoder.pca(flat, n_latents)
+    back = mean + (flat_test - mean) @ components.T @ components
+    curve["PCA"].append(autoencoder.squared_error(flat_test, back).mean().item() / n_pixels)
+    mlp = autoencoder.mlp_autoencoder(shape, latent_dim=n_latents)
+    conv = autoencoder.conv_autoencoder(shape, latent_dim=n_latents, width=12)
+    for name, model in {"autoencoder (MLP)": mlp, "autoencoder (conv)": conv}.items():
+        fit(model, n_steps // 2, f"{name}, {n_latents} latents")
+        curve[name].append(error_per_pixel(model, test_x))
+
+# %%
+fig, ax = plt.subplots(figsize=(6.5, 3.2))
+for (name, errors), marker in zip(curve.items(), "os^", strict=True):
+    ax.plot(sizes, errors, marker=marker, label=name)
+ax.set(xscale="log", yscale="log", xlabel="latent dimensions", ylabel="squared error per test pixel",
+       title="What a code of a given size can keep", xticks=sizes)
+ax.set_xticks(sizes, [str(size) for size in sizes])
+ax.minorticks_off()
+ax.legend()
+plots.show(fig, alt="Error falls with latent size; both autoencoders lie below PCA at every size.")
+record(pca32_mse=curve["PCA"][-1], mlp2_mse=curve["autoencoder (MLP)"][0], conv32_mse=curve["autoencoder (conv)"][-1])
+
+# %% [markdown]
+# A curved surface fits the images better than a flat one of the same dimension. The two architectures differ in how
+# they spend their weights: the convolution knows that pixels have neighbours.
+#
+# ## 3.5 A look at the code
+#
+# With two latents the whole code is a plane, and we can look at all of it. The colours are the labels. The network has
+# not seen them.
+
+# %%
+ae2 = autoencoder.mlp_autoencoder(shape, hidden_dims=(400, 100), latent_dim=2)
+fit(ae2, n_steps, "autoencoder, 2 latents")
+with training.evaluating(ae2):
+    plane = ae2.encoder(test_x).cpu()
+fig, ax = plt.subplots(figsize=(5.6, 4.6))
+dots = ax.scatter(plane[:, 0], plane[:, 1], c=data.test.labels.cpu(), cmap="tab10", s=6)
+fig.colorbar(dots, label="label (not used)", ticks=range(n_classes))
+ax.set(xlabel="$z_1$", ylabel="$z_2$", title="Codes of the test images")
+plots.show(fig, alt="A plane of dots coloured by class: most classes form a region, with empty land between them.")
+
+# %% [markdown]
+# Look at three things. Classes gather, although nobody named them. The cloud has no simple outline and no agreed scale: some arms
+# reach far out, nothing sits at a predictable place. And between the arms there is **empty land**. Keep that in mind.
+#
+# ## 3.6 Keep the encoder
+#
+# After training one often throws the decoder away. The encoder has learned from *unlabelled* images, and these are
+# cheap. Now suppose that only few labels are to be had. Train a linear classifier on the code, on PCA's code of the same size, and on the
+# pixels, and count.
+
+# %%
+def probe(features, test_features, labels, n_labels):
+    """Test accuracy of logistic regression trained on the first ``n_labels`` feature vectors."""
+    scale = features.std(0).clamp(min=1e-3)
+    classifier = LogisticRegression(max_iter=300).fit((features / scale)[:n_labels].cpu(), labels[:n_labels].cpu())
+    return classifier.score((test_features / scale).cpu(), data.test.labels.cpu())
+
+
+mean, components, _ = autoencoder.pca(flat, 32)
+with training.evaluating(ae):
+    features = {"autoencoder code (32)": (ae.encoder(train_x), ae.encoder(test_x)),
+                "PCA code (32)": ((flat - mean) @ components.T, (flat_test - mean) @ components.T),
+                f"pixels ({n_pixels})": (flat, flat_test)}
+counts = [n for n in (30, 100, 300, 1_000, 3_000) if n <= len(train_x)]
+fig, ax = plt.subplots(figsize=(6.5, 3.2))
+for (name, (a, b)), marker in zip(features.items(), "os^", strict=True):
+    ax.plot(counts, [probe(a, b, data.train.labels, n) for n in counts], marker=marker, label=name)
+ax.set(xscale="log", xlabel="labelled training images", ylabel="test accuracy", title="Few labels, many images")
+ax.legend()
+plots.show(fig, alt="Test accuracy of linear classifiers on three kinds of features against the number of labels.")
+
+# %% [markdown]
+# Be honest with this picture. A small code is not automatically better than the pixels: it was made to *redraw*, and what separates
+# a 4 from a 9 may be a few pixels that redrawing hardly misses. So "good for reconstruction" and "good for a task"
+# are two different goals. The next three ideas change the code on purpose.
+#
+# ## 3.7 Sparse: many units, few awake
+#
+# A bottleneck is one way to forbid copying. Here is another. Take *more* hidden units than pixels, and demand that most of
+# them are silent most of the time. Each image is then written with a few words from a large dictionary.
+#
+# Two penalties do this. The first is the L1 norm, $\sum_j |z_j|$. The second looks at how active unit $j$ is on
+# average over the batch, $\hat\rho_j = \frac1B\sum_i z_{ij}$ for sigmoid units, and charges its divergence from a small target $\rho$:
+#
+# $$ \Omega(z) = \sum_j \mathrm{KL}(\rho\,\|\,\hat\rho_j)
+#    = \sum_j \rho\log\frac{\rho}{\hat\rho_j} + (1-\rho)\log\frac{1-\rho}{1-\hat\rho_j} . \tag{3.5} $$
+#
+# This is the KL divergence of chapter 01 between two coins. It is zero when every unit is awake for a share $\rho$ of the images.
+# L1 pulls on every activation of every image. The KL pulls on averages, so a unit may shout at times if it is quiet otherwise.
+
+# %% verifies=["3.5"]
+target = 0.05
+z = torch.rand(100, 6)
+coins = torch.distributions.Bernoulli(torch.tensor(target)), torch.distributions.Bernoulli(z.mean(0))
+checks.close(autoencoder.kl_sparsity(z, target), torch.distributions.kl_divergence(*coins).sum(), what="(3.5) is torch's KL of coins")
+checks.close(autoencoder.kl_sparsity(torch.full((9, 6), target), target), 0.0, what="no charge at the target")
+
+n_hidden = 1_024
+sparse = autoencoder.sigmoid_autoencoder(shape, n_hidden, penalty=autoencoder.sparse_kl(0.5, target))
+plain = autoencoder.sigmoid_autoencoder(shape, n_hidden)
+for name, model in {"sparse": sparse, "no penalty": plain}.items():
+    fit(model, n_steps, f"{n_hidden} hidden units, {name}")
+with training.evaluating(sparse, plain):
+    z_sparse, z_plain = sparse.encoder(test_x), plain.encoder(test_x)
+record(sparse_activity=z_sparse.mean(), plain_activity=z_plain.mean())
+
+# %%
+order = z_sparse.var(0).argsort(descending=True)[:40]
+weights = torch.cat([plain.encoder[1].weight[order], sparse.encoder[1].weight[order]]).detach()
+filters = 0.5 + 0.5 * weights / weights.abs().amax(1, keepdim=True)
+fig, axes = plt.subplots(1, 2, figsize=(9, 4.2))
+for ax, part, name in zip(axes, filters.view(2, 40, *shape), ("no penalty", f"sparse, target {target}"), strict=True):
+    plots.draw_images(ax, part, columns=8, title=f"input weights of 40 units: {name}")
+plots.show(fig, alt="Without a penalty the filters look like noise; with sparsity many show strokes and their parts.")
+fig, ax = plt.subplots(figsize=(6, 2.6))
+for z, name in ((z_plain, "no penalty"), (z_sparse, "sparse")):
+    ax.hist(z.mean(0).cpu(), bins=60, range=(0, 1), alpha=0.7, label=name)
+ax.axvline(target, color="black", linestyle=":", label="target")
+ax.set(xlabel="mean activity of a unit", ylabel="units", yscale="log", title="How often each unit is awake")
+ax.legend()
+plots.show(fig, alt="Mean activities: spread around one half without the penalty, close to the target with it.")
+
+# %% [markdown]
+# ### Exercise 3.2 (2 points): a penalty for quiet units
+# Write `sparsity_penalty`: the sum over units of $\mathrm{KL}(\rho\,\|\,\hat\rho_j)$ from a batch of activations `(B, L)`.
+# Average over the *batch*, not over the units.
+
+# %% exercise="3.2"
+
+# %% tags=["check"]
+check("3.2", sparsity_penalty)
+
+# %% [markdown]
+# ## 3.8 Contractive: small changes should not matter
+#
+# A good code should not jump when a pixel flickers. How far the code moves when the image moves a little is the Jacobian of the
+# encoder, $J_{ji} = \partial z_j/\partial x_i$. The **contractive** autoencoder adds the sum of its squares, the
+# squared *Frobenius norm*, to the loss:
+#
+# $$ \|J(x)\|_F^2 = \sum_{j}\sum_i \Big(\frac{\partial z_j}{\partial x_i}\Big)^2 . \tag{3.6} $$
+#
+# For one sigmoid layer, $z_j = s(a_j)$ with $a_j = \sum_i W_{ji}x_i + b_j$, the derivative is
+# $\partial z_j/\partial x_i = s'(a_j)\,W_{ji}$, and $s' = s(1-s)$. So no differentiation is left to do:
+#
+# $$ \|J(x)\|_F^2 = \sum_j \big(z_j(1-z_j)\big)^2 \sum_i W_{ji}^2 . \tag{3.7} $$
+#
+# Two forces now pull at each other. Reconstruction says: different images need different codes. Contraction says: nothing may
+# matter. The compromise: the code moves along the few directions in which real images differ, and stands still in all others.
+
+# %% verifies=["3.6", "3.7"]
+layer = autoencoder.sigmoid_autoencoder((1, 4, 4), n_hidden=10).double()
+x = torch.rand(5, 1, 4, 4, dtype=torch.float64)
+closed = autoencoder.contractive_penalty(layer.encoder(x), layer.encoder[1].weight)
+by_autograd = torch.stack([torch.autograd.functional.jacobian(layer.encoder, one[None]).square().sum() for one in x])
+checks.close(closed, by_autograd, what="the closed form (3.7) is autograd's Jacobian (3.6)", rtol=1e-9)
+checks.close(autoencoder.jacobian_penalty(layer.encoder, x), by_autograd, what="and so is the general routine", rtol=1e-9)
+z = layer.encoder(x)
+checks.fails(lambda: torch.allclose((z * (1 - z)) @ layer.encoder[1].weight.square().sum(1), closed), what="s' unsquared")
+
+# %%
+n_units = {"smoke": 64, "class": 256, "full": 1_024}[budget]
+contractive = autoencoder.sigmoid_autoencoder(shape, n_units, penalty=autoencoder.contract_sigmoid(0.1))
+free = autoencoder.sigmoid_autoencoder(shape, n_units)
+fig, ax = plt.subplots(figsize=(6.5, 3))
+for name, model in {"contractive": contractive, "no penalty": free}.items():
+    fit(model, n_steps, f"{n_units} hidden units, {name}")
+    jacobian = autoencoder.jacobian(model.encoder, test_x[:20]).detach()  # (B, L, D)
+    singular = torch.linalg.svdvals(jacobian)
+    ax.plot((singular / singular[:, :1]).mean(0)[:60].cpu(), label=name)
+ax.set(xlabel="singular value number", ylabel="size / the largest", yscale="log", ylim=(1e-3, 1.1),
+       title="In how many directions does the code move?")
+ax.legend()
+plots.show(fig, alt="The singular values of the contractive encoder's Jacobian fall much faster than without penalty.")
+
+# %%
+n_probe = len(train_x)
+with training.evaluating(sparse, contractive, plain):
+    pairs = {name: (m.encoder(train_x), m.encoder(test_x)) for name, m in
+             {"sparse": sparse, "contractive": contractive, "overcomplete, no penalty": plain}.items()}
+accuracies = {name: probe(a, b, data.train.labels, n_probe) for name, (a, b) in pairs.items()}
+accuracies["pixels"] = probe(flat, flat_test, data.train.labels, n_probe)
+for name, value in accuracies.items():
+    print(f"linear probe on {name:<26} {value:.3f}")
+record(sparse_probe=accuracies["sparse"], contractive_probe=accuracies["contractive"], pixel_probe=accuracies["pixels"])
+
+# %% [markdown]
+# ### Exercise 3.3 (2 points): contraction with another activation
+# The closed form (3.7) is for a sigmoid. Derive it for $z = \tanh(Wx+b)$ and write `contractive_tanh`. (What is $\tanh'$ in
+# terms of $\tanh$?)
+
+# %% exercise="3.3"
+
+# %% tags=["check"]
+check("3.3", contractive_tanh)
+
+# %% [markdown]
+# ## 3.9 Denoising: repair what was never broken
+#
+# The last idea changes the *question*. Damage the image, $\tilde x = x + \sigma\epsilon$ with Gaussian noise $\epsilon$, and ask for the clean one:
+#
+# $$ L = \mathbb{E}\,\big\| x - r(\tilde x) \big\|^2, \qquad r = f_\theta\circ g_\phi . $$
+#
+# Copying does not help any more, even with a wide code. To repair an image the network must know what images look like.
+
+# %%
+noise = 0.5
+denoiser = autoencoder.mlp_autoencoder(shape, hidden_dims=(400,), latent_dim=128, corrupt=autoencoder.add_noise(noise))
+fit(denoiser, n_steps, "denoising autoencoder")
+clean = test_x[:10]
+noisy = autoencoder.add_noise(noise)(clean)
+with training.evaluating(denoiser, ae):
+    rows = torch.cat([noisy.clamp(0, 1), denoiser(noisy), ae(noisy), clean])
+    repaired, copied = (autoencoder.squared_error(clean, m(noisy)).mean().item() / n_pixels for m in (denoiser, ae))
+plots.show(plots.images(rows, columns=10, title="Noisy; repaired; through the plain autoencoder; the truth"),
+           alt="Four rows: noisy digits, clean repairs, worse reconstructions of the plain autoencoder, the originals.")
+record(denoised_mse=repaired, plain_denoised_mse=copied)
+
+# %% [markdown]
+# What does the *perfect* denoiser compute? For squared error the best guess is a mean, as in (3.1), now the mean of all clean images
+# that could have become this noisy one: $r^*(\tilde x) = \mathbb{E}[x\mid\tilde x]$. Let us work that out. The noisy images have the density
+#
+# $$ p_\sigma(\tilde x) = \int p(x)\,\mathcal N(\tilde x; x, \sigma^2 I)\,\mathrm{d}x . $$
+#
+# Differentiate under the integral. The gradient of the Gaussian is $\nabla_{\tilde x}\,\mathcal N(\tilde x; x,\sigma^2I) =
+# \frac{x-\tilde x}{\sigma^2}\,\mathcal N(\tilde x;x,\sigma^2I)$, so
+#
+# $$ \nabla p_\sigma(\tilde x) = \int p(x)\,\frac{x-\tilde x}{\sigma^2}\,\mathcal N(\tilde x; x,\sigma^2I)\,\mathrm{d}x . $$
+#
+# Divide both sides by $p_\sigma(\tilde x)$. On the left stands the gradient of a logarithm. On the right,
+# $p(x)\,\mathcal N(\tilde x;x,\sigma^2 I)/p_\sigma(\tilde x)$ is $p(x\mid\tilde x)$ by Bayes' rule, and the integral is a mean over it:
+#
+# $$ \nabla \log p_\sigma(\tilde x) = \frac{\mathbb{E}[x\mid \tilde x]-\tilde x}{\sigma^2} = \frac{r^*(\tilde x) - \tilde x}{\sigma^2}. \tag{3.8} $$
+#
+# The arrow from a noisy image to its repair points *uphill in probability*. The field of these arrows is called the **score**. A
+# denoiser has learned a density after all, up to its constant. Chapter 07 builds a generative model on this one line.
+#
+# In two dimensions we can check it: three blobs, whose blurred density is known.
+
+# %% verifies=["3.8"]
+def blobs(extra=0.0):
+    """Three Gaussian blobs; ``extra`` is added to every variance, which is what blurring does to a Gaussian."""
+    means = torch.tensor([[-1.2, -0.6], [1.2, -0.6], [0.0, 1.3]])
+    return distributions.GaussianMixture(torch.full((3,), 1 / 3), means, torch.full((3, 2), 0.08 + extra))
+
+
+sigma = 0.4
+network = MLP([2, 64, 64, 2], nn.SiLU)
+repair = autoencoder.Autoencoder(nn.Identity(), network, corrupt=autoencoder.add_noise(sigma))
+optimizer = torch.optim.Adam(repair.parameters(), lr=5e-3)
+schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 800)
+training.fit(repair.loss, optimizer, iter(lambda: blobs().sample((512,)), None), 800, scheduler=schedule)
+x = blobs(sigma**2).sample((2_000,)).requires_grad_()
+exact = torch.autograd.grad(blobs(sigma**2).log_prob(x).sum(), x)[0]  # the score of the blurred density
+learned = autoencoder.denoising_score(network, x, sigma).detach()
+relative = ((learned - exact).square().sum() / exact.square().sum()).sqrt()
+checks.true(relative < 0.25, what=f"(3.8): the learned score is the exact one up to {relative:.0%}")
+wrong = autoencoder.denoising_score(network, x, 1.0).detach()
+checks.fails(lambda: ((wrong - exact).square().sum() / exact.square().sum()).sqrt() < 0.25, what="without dividing by σ²")
+
+# %%
+axis = torch.linspace(-2.6, 2.6, 17)
+points = torch.cartesian_prod(axis, axis).requires_grad_()
+truth = torch.autograd.grad(blobs(sigma**2).log_prob(points).sum(), points)[0]
+guess = autoencoder.denoising_score(network, points, sigma).detach()
+fig, axes = plt.subplots(1, 2, figsize=(8.6, 4.2), sharey=True)
+for ax, field, name in zip(axes, (truth, guess), ("exact score", "denoiser minus input, over σ²"), strict=True):
+    plots.density(ax, blobs(sigma**2).log_prob, -2.6, 2.6, title=name)
+    ax.quiver(*points.detach().T, *field.T, color="white", angles="xy", scale=90, width=0.004)
+plots.show(fig, alt="Two arrow fields over three blobs: the exact score and the learned one, nearly the same.")
+
+# %% [markdown]
+# ### Exercise 3.4 (2 points): from repair to score
+# Write `score_from_noise`. Here the network was trained to predict the *noise* $\epsilon$ in $\tilde x = x+\sigma\epsilon$
+# instead of the clean image. Use (3.8) to turn its prediction $\hat\epsilon(\tilde x)$ into the score.
+
+# %% exercise="3.4"
+
+# %% tags=["check"]
+check("3.4", score_from_noise)
+
+# %% [markdown]
+# ## 3.10 An autoencoder that samples, a little
+#
+# To draw a new image we need a new code. So fit a density to the codes we have. Chapter 01's Gaussian mixture will do:
+#
+# 1. encode the training images; 2. fit the mixture to their codes; 3. draw a code from it; 4. decode.
+
+# %%
+with training.evaluating(ae):
+    codes = ae.encoder(train_x).cpu()
+mixture = GaussianMixture(20, covariance_type="full", reg_covar=1e-3, random_state=seed).fit(codes.double().numpy())
+drawn = torch.as_tensor(mixture.sample(200)[0]).float()
+drawn = drawn[torch.randperm(200)]
+box = codes.amin(0) + (codes.amax(0) - codes.amin(0)) * torch.rand(200, codes.shape[1])
+sources = {"codes of test images": ae.encoder(test_x[:200]).detach().cpu(), "mixture of Gaussians": drawn,
+           "each latent anywhere in its range": box}
+fig, axes = plt.subplots(1, 3, figsize=(9.5, 3.6))
+for ax, (name, z) in zip(axes, sources.items(), strict=True):
+    with training.evaluating(ae):
+        plots.draw_images(ax, ae.decoder(z[:36].to(device)), columns=6, title=name)
+plots.show(fig, alt="Decoded codes: clean digits from test codes, plausible ones from the mixture, scribbles at random.")
+
+# %% [markdown]
+# The mixture gives usable digits. Random codes from the same box give scribbles. A number says the same: how far is each picture from the
+# nearest training image, compared with a real test image?
+
+# %%
+def nearest(x):
+    """Squared distance per pixel to the nearest training image, the mean over ``x``."""
+    return torch.cdist(x.flatten(1), flat).square().min(1).values.mean().item() / n_pixels
+
+
+with training.evaluating(ae):
+    distance = {name: nearest(ae.decoder(z.to(device))) for name, z in sources.items()}
+for name, value in distance.items():
+    print(f"{name:<36} {value:.4f}")
+record(hole_ratio=distance["each latent anywhere in its range"] / distance["mixture of Gaussians"])
+
+# %% [markdown]
+# ## 3.11 The holes
+#
+# In the plane of section 3.5 we can see why. Decode a regular grid of codes, over the whole region that the data occupy, and mark how far each
+# place is from the nearest code of a training image.
+#
+# **Before you run it:** what will the decoder draw in the empty land, where it was never trained?
+
+# %%
+with training.evaluating(ae2):
+    plane = ae2.encoder(train_x)
+    low, high = plane.quantile(0.01, dim=0), plane.quantile(0.99, dim=0)
+    ticks = torch.linspace(0, 1, 15, device=device)
+    grid = low + (high - low) * torch.cartesian_prod(ticks, ticks)
+    sheet = ae2.decoder(grid.view(15, 15, 2).transpose(0, 1).flip(0).reshape(-1, 2))
+    gap = torch.cdist(grid / (high - low), plane / (high - low)).min(1).values.view(15, 15).T
+fig, axes = plt.subplots(1, 2, figsize=(9.6, 4.5))
+plots.draw_images(axes[0], sheet, columns=15, title="decoded grid of codes")
+extent = (low[0].item(), high[0].item(), low[1].item(), high[1].item())
+shown = axes[1].imshow(gap.cpu(), origin="lower", extent=extent, aspect="auto", cmap="viridis")
+axes[1].scatter(*plane[:2_000].cpu().T, s=1, color="white")
+axes[1].set(xlim=extent[:2], ylim=extent[2:], xlabel="$z_1$", ylabel="$z_2$", title="distance to the nearest code")
+fig.colorbar(shown, ax=axes[1], label="share of the region's width")
+plots.show(fig, alt="Left: digits that melt into each other and into scribbles. Right: empty land between the codes.")
+
+# %% [markdown]
+# Nothing in the loss ever said where codes may lie or what should happen between them. The decoder is asked about
+# places it has never visited, and it answers anyway, just like the classifier of chapter 01.
+#
+# ## What to remember
+#
+# * A network can store images. A code turns storing into compression; an encoder gives a code to images it has never seen.
+# * A linear autoencoder finds the subspace of PCA and nothing more. Curved ones do better with the same number of latents.
+# * A code can be made good in other ways than by being small: few units awake (sparse), deaf to small changes (contractive), able to
+#   repair (denoising). Good for redrawing and good for a task are different goals.
+# * A perfect denoiser knows the score, the gradient of $\log p_\sigma$.
+# * An autoencoder has no probability. It cannot sample, and a density fitted to its codes afterwards is a patch.
+#
+# **The question this leaves:** could the *training itself* make sure that codes fill a known region, without holes, so that any draw from it
+# decodes to an image? Chapter 04 does that, and finds that the answer is a bound on $\log p(x)$.
+
+# %% tags=["check"]
+score()
+
+# %% [markdown]
+# ## Sources
+#
+# * P. Baldi, K. Hornik, *Neural networks and principal component analysis*, Neural Networks 2, 1989.
+# * G. Hinton, R. Salakhutdinov, *Reducing the dimensionality of data with neural networks*, Science 313, 2006.
+# * H. Lee, C. Ekanadham, A. Ng, *Sparse deep belief net model for visual area V2*, NIPS 2007.
+# * P. Vincent et al., *Stacked denoising autoencoders*, JMLR 11, 2010. P. Vincent, *A connection between score matching and
+#   denoising autoencoders*, Neural Computation 23, 2011. G. Alain, Y. Bengio, arXiv:1211.4246.
+# * S. Rifai et al., *Contractive auto-encoders: explicit invariance during feature extraction*, ICML 2011.
