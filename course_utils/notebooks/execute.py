@@ -1,8 +1,8 @@
 """One chapter, executed in a process of its own: ``python -m course_utils.notebooks.execute JOB.json``.
 
-`course run` starts one such process per chapter, in its own session, and reads its standard output: one JSON object per
-line, ``start``, ``cell`` and ``done``. A process, because papermill changes the directory of the whole process; a session,
-because a chapter that misbehaves must be ended with everything it started.
+`course run` starts one such process per chapter, in its own session, and reads its standard output: one JSON object
+per line, ``start``, ``cell`` and ``done``. A process, because papermill changes the directory of the whole process; a
+session, because a chapter that misbehaves must be ended with everything it started.
 
 papermill drives the kernel, but its verdict is not believed. It takes ``sys.exit(0)`` for success and marks cells as
 completed that never ran. Here a chapter has passed when the kernel answered *ok* to every code cell, and not otherwise.
@@ -31,11 +31,11 @@ from course_utils.notebooks import files, processes
 
 METRICS_MIME = "application/vnd.course.metrics+json"
 PARAMETERS = ("budget", "dataset", "seed", "device", "data_dir")
-MAX_TEXT = 1_000_000           # characters that one cell may print
-MAX_OUTPUT = 100_000_000       # characters of output that one chapter may hold, pictures included
-GRACE = 3.0                    # seconds between asking a kernel to stop and ending it
+MAX_TEXT = 1_000_000  # characters that one cell may print
+MAX_OUTPUT = 100_000_000  # characters of output that one chapter may hold, pictures included
+GRACE = 3.0  # seconds between asking a kernel to stop and ending it
 
-# What the chapter decided, asked of the kernel after the last cell. Modules are only looked at when the chapter loaded them.
+# What the chapter decided, asked of the kernel after the last cell. Only modules that the chapter loaded are looked at.
 ENVIRONMENT = """
 import json as _json, platform as _platform, sys as _sys
 def _environment(space):
@@ -44,14 +44,14 @@ def _environment(space):
     names = ("torch", "torchvision", "numpy", "scipy", "sklearn", "matplotlib")
     return _json.dumps({
         "parameters": {n: space[n] if isinstance(space[n], int | float | str) else str(space[n])
-                       for n in %r if n in space},
+                       for n in PARAMETERS if n in space},
         "versions": {"python": _platform.python_version(),
                      **{n: str(_sys.modules[n].__version__) for n in names if n in _sys.modules}},
         "machine": {"system": _platform.system(), "processor": _platform.machine(),
                     "gpu": torch.cuda.get_device_name() if cuda else None,
                     "threads": torch.get_num_threads() if torch is not None else None},
     })
-""" % (PARAMETERS,)
+""".replace("PARAMETERS", repr(PARAMETERS))
 
 
 class CourseKernel(AsyncKernelManager):
@@ -77,9 +77,9 @@ class ChapterClient(PapermillNotebookClient):
     def __init__(self, nb_man, *, job, emit, **keywords):
         super().__init__(nb_man, on_cell_executed=self.keep_reply, **keywords)
         self.job, self.emit = job, emit
-        self.replies = {}                                # cell index → content of the kernel's reply
-        self.current = None                              # index of the cell that is running
-        self.stopped = None                              # why we ended it, if we did
+        self.replies = {}  # cell index → content of the kernel's reply
+        self.current = None  # index of the cell that is running
+        self.stopped = None  # why we ended it, if we did
         self.environment = None
         self.text_seen = self.output_seen = 0
 
@@ -108,8 +108,9 @@ class ChapterClient(PapermillNotebookClient):
 
     def ask_environment(self):
         self.kc.execute(ENVIRONMENT, silent=True, store_history=False)
-        message = self.kc.execute("", silent=True, store_history=False,
-                                  user_expressions={"environment": "_environment(globals())"})
+        message = self.kc.execute(
+            "", silent=True, store_history=False, user_expressions={"environment": "_environment(globals())"}
+        )
         answer = self.wait_for_reply(message)["content"].get("user_expressions", {}).get("environment", {})
         if answer.get("status") == "ok":
             self.environment = json.loads(_literal(answer["data"]["text/plain"]))
@@ -122,15 +123,18 @@ class ChapterClient(PapermillNotebookClient):
         elif msg["msg_type"] in ("display_data", "execute_result"):
             self.output_seen += sum(len(str(value)) for value in content["data"].values())
         if self.text_seen > MAX_TEXT or self.output_seen > MAX_OUTPUT:
-            limit = f"more than {MAX_TEXT:,} characters of text in one cell" if self.text_seen > MAX_TEXT else (
-                f"more than {MAX_OUTPUT:,} characters of output in the chapter")
+            limit = (
+                f"more than {MAX_TEXT:,} characters of text in one cell"
+                if self.text_seen > MAX_TEXT
+                else (f"more than {MAX_OUTPUT:,} characters of output in the chapter")
+            )
             if not self.stopped:
                 self.stop("output_limit", f"the cell printed {limit}; it was ended there")
-            return None                                  # what still comes is dropped, so memory stays bounded
+            return None  # what still comes is dropped, so memory stays bounded
         return super().process_message(msg, cell, cell_index)
 
     def stop(self, reason, message, grace=0.0):
-        """End the kernel, from any thread. With `grace` it is interrupted first, so that a traceback shows where it was."""
+        """End the kernel, from any thread. With `grace` it is interrupted first: a traceback shows where it was."""
         self.stopped = self.stopped or Stopped(reason, message)
         group = getattr(getattr(self.km, "provisioner", None), "pgid", None)
         if not group:
@@ -200,7 +204,10 @@ def failure_of(client, error):
     errors = [output for output in cell.outputs if output.output_type == "error"]
     code = [i for i, c in enumerate(nb.cells) if runs(c)]
     return failure | {
-        "cell": code.index(index) + 1, "cells": len(code), "cell_id": cell.get("id", ""), "source": cell.source,
+        "cell": code.index(index) + 1,
+        "cells": len(code),
+        "cell_id": cell.get("id", ""),
+        "source": cell.source,
         "traceback": files.strip_ansi("\n".join(errors[-1].traceback)) if errors else "",
     }
 
@@ -213,7 +220,7 @@ def execute(job, emit):
     try:
         nb = nbformat.reads(source.read_text(encoding="utf-8"), as_version=4)
         nbformat.validate(nb)
-    except Exception as error:                           # nbformat raises a dozen kinds, AttributeError among them
+    except Exception as error:  # nbformat raises a dozen kinds, AttributeError among them
         message = f"{source.name} is not a readable notebook: {type(error).__name__}: {str(error)[:300]}"
         return result | {"failure": {"reason": "broken", "message": message, "traceback": ""}, "wall_seconds": 0.0}
 
@@ -225,8 +232,14 @@ def execute(job, emit):
         def execute_managed_notebook(cls, nb_man, kernel_name, **keywords):
             nb_man.nb.metadata.papermill.update(input_path=source.name, output_path=Path(job["ipynb"]).name)
             client = holder["client"] = ChapterClient(
-                nb_man, job=job, emit=emit, kernel_name=kernel_name, kernel_manager_class=CourseKernel,
-                shutdown_kernel="immediate", startup_timeout=120, iopub_timeout=60,
+                nb_man,
+                job=job,
+                emit=emit,
+                kernel_name=kernel_name,
+                kernel_manager_class=CourseKernel,
+                shutdown_kernel="immediate",
+                startup_timeout=120,
+                iopub_timeout=60,
             )
             if job.get("stop"):
                 raise Stopped(*job["stop"])
@@ -247,23 +260,33 @@ def execute(job, emit):
 
     error = None
     try:
-        execute_notebook(nb, None, job["parameters"], engine_name="course", kernel_name="python3", language="python",
-                         progress_bar=False)
+        execute_notebook(
+            nb,
+            None,
+            job["parameters"],
+            engine_name="course",
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+        )
     except Exception as caught:
         error = caught
     alarm.cancel()
 
     client = holder.get("client")
     if client is None:
-        result["failure"] = {"reason": "infra", "message": str(error), "traceback": "".join(
-            traceback.format_exception(error))}
+        result["failure"] = {
+            "reason": "infra",
+            "message": str(error),
+            "traceback": "".join(traceback.format_exception(error)),
+        }
         return result | {"wall_seconds": time.monotonic() - started}
     nb = client.nb
     code = [index for index, cell in enumerate(nb.cells) if runs(cell)]
     for index in code:
         status = nb.cells[index].metadata.papermill
         if index not in client.replies and index != client.current:
-            status["status"] = "pending"                 # papermill has marked it completed
+            status["status"] = "pending"  # papermill has marked it completed
     unanswered = [i for i in code if not answered(nb.cells[i], client.replies.get(i))]
     if error is not None or unanswered:
         if error is None:
@@ -293,7 +316,9 @@ def answered(cell, reply):
 def main(path):
     """The process: read the job, run it, export the page, say what came of it. Ends when the parent ends."""
     job = json.loads(Path(path).read_text(encoding="utf-8"))
-    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")  # ours alone: what libraries and the kernel print goes to the log
+    lines = os.fdopen(
+        os.dup(1), "w", encoding="utf-8"
+    )  # ours alone: what libraries and the kernel print goes to the log
     os.dup2(2, 1)
 
     def emit(event, **fields):
@@ -301,15 +326,20 @@ def main(path):
         lines.flush()
 
     def watch_parent():
-        sys.stdin.buffer.read()                          # returns when the parent is gone, however it went
+        sys.stdin.buffer.read()  # returns when the parent is gone, however it went
         processes.end_marked(job["mark"], but=os.getpid())
         os._exit(1)
 
     threading.Thread(target=watch_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)         # Ctrl-C belongs to the parent, which then asks us to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C belongs to the parent, which then asks us to stop
     scratch = tempfile.mkdtemp(prefix="course-")
-    private = {"JUPYTER_RUNTIME_DIR": "runtime", "JUPYTER_CONFIG_DIR": "config", "IPYTHONDIR": "ipython", "TMPDIR": "tmp"}
-    for variable, folder in private.items():             # a student's own IPython start-up files change no result
+    private = {
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "JUPYTER_CONFIG_DIR": "config",
+        "IPYTHONDIR": "ipython",
+        "TMPDIR": "tmp",
+    }
+    for variable, folder in private.items():  # a student's own IPython start-up files change no result
         os.environ[variable] = os.path.join(scratch, folder)
         os.mkdir(os.environ[variable])
     os.environ.pop("MPLBACKEND", None)
@@ -323,8 +353,10 @@ def main(path):
             except Exception as error:
                 result["status"] = "failed"
                 result["failure"] = result["failure"] or {
-                    "reason": "export", "message": f"the page could not be written: {type(error).__name__}: {error}",
-                    "traceback": traceback.format_exc()}
+                    "reason": "export",
+                    "message": f"the page could not be written: {type(error).__name__}: {error}",
+                    "traceback": traceback.format_exc(),
+                }
         emit("done", result=result)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

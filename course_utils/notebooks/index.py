@@ -1,3 +1,123 @@
-"""The page that opens a run (thin)."""
+"""The page that opens a run: what was run, with what, every number, and a thumbnail of every picture."""
+
+import base64
+import html
+import io
+from urllib.parse import quote
+
+import nbformat
+
+from course_utils.notebooks import export
+
+WIDEST = 360  # pixels of a thumbnail
+MOST = 24  # thumbnails of one chapter
+
+
 def page(summary, out):
-    return "<!doctype html><title>x</title>"
+    """`index.html` of the run in folder `out`, from the content of its `metrics.json`."""
+    chapters = summary["chapters"]
+    passed = sum(entry["status"] == "passed" for entry in chapters.values())
+    versions = " · ".join(f"{name} {number}" for name, number in summary["versions"].items())
+    body = "".join(section(name, entry, out) for name, entry in chapters.items())
+    top = (
+        f'<h1>Results of the course</h1><p class="facts">{passed} of {len(chapters)} chapters passed · '
+        f"{html.escape(summary['written'])}<br>{html.escape(versions)}</p>"
+    )
+    return export.document("Results of the course", f"<main>{top}{table(chapters)}{body}</main>")
+
+
+def link(name):
+    return quote(f"{name}.html", safe="")
+
+
+def table(chapters):
+    """Every recorded number of every chapter in one table."""
+    rows = []
+    for name, entry in chapters.items():
+        count = max(len(entry["metrics"]), 1)
+        first = f'<th rowspan="{count}"><a href="{link(name)}">{html.escape(name)}</a></th>'
+        for metric, value in (entry["metrics"] or {"": ""}).items():
+            floor = " ".join(f"{kind} {bound:g}" for kind, bound in entry["floors"].get(metric, {}).items())
+            rows.append(
+                f"<tr>{first}<td>{html.escape(export.words(metric))}</td><td>{html.escape(export.shown(value))}</td>"
+                f"<td>{floor}</td></tr>"
+            )
+            first = ""
+    return (
+        '<table class="results"><thead><tr><th>Chapter</th><th>Number</th><th>Value</th><th>Floor</th></tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def section(name, entry, out):
+    """One chapter: link, verdict, parameters, failure, pictures."""
+    nb = read(out / f"{name}.ipynb")
+    heading = html.escape(title(nb) or name)
+    if (out / f"{name}.html").exists():
+        heading = f'<a href="{link(name)}">{heading}</a>'
+    facts = [f"{key} {value}" for key, value in entry["parameters"].items() if value != "" and key != "data_dir"]
+    facts += [f"{entry['cells']} cells", f"{entry['wall_seconds']:.1f} s"]
+    if entry.get("machine"):
+        facts.append(entry["machine"].get("gpu") or entry["machine"].get("processor") or "")
+    parts = [
+        f'<h2>{heading}</h2><span class="status is-{entry["status"].replace(" ", "-")}">{entry["status"]}</span>',
+        f'<p class="facts">{html.escape(" · ".join(filter(None, facts)))}</p>',
+    ]
+    failure = entry["failure"]
+    if failure:
+        place = f"code cell {failure['cell']} of {failure['cells']}: " if "cell" in failure else ""
+        parts.append(f'<p class="failure">{html.escape(place + failure["message"])}</p>')
+        if failure["traceback"]:
+            tail = "\n".join(failure["traceback"].rstrip().splitlines()[-15:])
+            parts.append(f'<pre class="trace">{html.escape(tail)}</pre>')
+    parts += [f'<p class="facts">{html.escape(note)}</p>' for note in entry["notes"]]
+    pictures = "".join(thumbnails(nb, name)) if nb else ""
+    if pictures:
+        parts.append(f'<div class="thumbnails">{pictures}</div>')
+    return f'<section class="chapter">{"".join(parts)}</section>'
+
+
+def read(path):
+    """The executed notebook, or None where there is none to read."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def title(nb):
+    """The first heading of a notebook, or None."""
+    lines = [
+        line for cell in (nb.cells if nb else []) if cell.cell_type == "markdown" for line in cell.source.splitlines()
+    ]
+    return next((line.lstrip("# ").strip() for line in lines if line.startswith("# ")), None)
+
+
+def thumbnails(nb, name):
+    """Small copies of the pictures of a chapter, each a link to the cell that drew it."""
+    found = []
+    for index, cell in enumerate(nb.cells):
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            kind = next((kind for kind in (*export.PICTURES, "image/svg+xml") if kind in data), None)
+            if kind is None or len(found) == MOST:
+                continue
+            alt = html.escape(export.alt_of(data, output.get("metadata", {}), kind))
+            found.append(
+                f'<a href="{link(name)}#{export.anchor_of(cell, index)}" title="{alt}">'
+                f'<img src="{small(kind, data[kind])}" alt="{alt}"></a>'
+            )
+    return found
+
+
+def small(kind, data):
+    """A picture as a data address, at most `WIDEST` pixels wide."""
+    if kind == "image/svg+xml":
+        return "data:image/svg+xml;base64," + base64.b64encode(export.text_of(data).encode()).decode()
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(base64.b64decode(export.text_of(data))))
+    picture.thumbnail((WIDEST, WIDEST))
+    buffer = io.BytesIO()
+    picture.convert("RGB" if picture.mode in ("RGB", "L", "P") else "RGBA").save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

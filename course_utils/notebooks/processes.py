@@ -1,7 +1,7 @@
 """Ending what a chapter started, wherever it went.
 
-A process group is not enough: a cell can start a process in a session of its own. So every chapter's processes inherit a
-mark in their environment, and whoever still carries it after the chapter is found and ended.
+A process group is not enough: a cell can start a process in a session of its own. So every chapter's processes inherit
+a mark in their environment, and whoever still carries it after the chapter is found and ended.
 """
 
 import os
@@ -20,7 +20,7 @@ def marked(mark, but=()):
             if process.pid not in but and process.environ().get(VARIABLE) == mark:
                 if process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
-        except (psutil.Error, OSError):                  # gone in between, or not ours to look at
+        except (psutil.Error, OSError):  # gone in between, or not ours to look at
             continue
     return found
 
@@ -32,7 +32,7 @@ def end_marked(mark, but=None, patience=0.0):
     while (found := marked(mark, but)) and time.monotonic() < deadline:
         time.sleep(0.05)
     names = []
-    for _ in range(20):                                  # what is being ended can still start another
+    for _ in range(20):  # what is being ended can still start another
         for process in found:
             try:
                 names.append(" ".join(process.cmdline())[:120] or process.name())

@@ -17,7 +17,7 @@ from course_utils.notebooks import files
 
 SCHEMA = 1
 COLOURS = {"passed": "green", "kept": "green", "failed": "red", "interrupted": "yellow", "running": "cyan"}
-EVERY = 10.0                   # seconds between two lines of a running chapter where there is no terminal
+EVERY = 10.0  # seconds between two lines of a running chapter where there is no terminal
 
 
 @contextmanager
@@ -55,8 +55,12 @@ def _live(chapters):
     table = Table.grid(padding=(0, 2))
     for chapter in chapters:
         cells = f"cell {chapter.cell}/{chapter.cells}" if chapter.cells else ""
-        table.add_row(Text(chapter.name), Text(chapter.status, style=COLOURS.get(chapter.status, "dim")), cells,
-                      f"{chapter.seconds:.1f} s" if chapter.seconds else "")
+        table.add_row(
+            Text(chapter.name),
+            Text(chapter.status, style=COLOURS.get(chapter.status, "dim")),
+            cells,
+            f"{chapter.seconds:.1f} s" if chapter.seconds else "",
+        )
     return table
 
 
@@ -90,8 +94,16 @@ def summarise(chapters, floors, libraries, package):
     entries = {}
     for chapter in chapters:
         if chapter.result is None:
-            entries[chapter.name] = {"status": "not run", "metrics": {}, "wall_seconds": 0.0, "cells": 0, "notes": [],
-                                     "failure": None, "parameters": chapter.parameters, "floors": {}}
+            entries[chapter.name] = {
+                "status": "not run",
+                "metrics": {},
+                "wall_seconds": 0.0,
+                "cells": 0,
+                "notes": [],
+                "failure": None,
+                "parameters": chapter.parameters,
+                "floors": {},
+            }
             continue
         result = dict(chapter.result)
         missed, applied = judge(chapter.name, result, floors)
@@ -99,19 +111,38 @@ def summarise(chapters, floors, libraries, package):
         failure, status = result["failure"], result["status"]
         if failure is None and missed:
             status = "failed"
-            said = "; ".join(f"{m['metric']} = {_number(m['value'])}, must be {m['bound']}" if m["value"] is not None
-                             else f"{m['metric']} was never recorded, must be {m['bound']}" for m in missed)
+            said = "; ".join(
+                f"{m['metric']} = {_number(m['value'])}, must be {m['bound']}"
+                if m["value"] is not None
+                else f"{m['metric']} was never recorded, must be {m['bound']}"
+                for m in missed
+            )
             failure = {"reason": "floor", "message": f"below its floor: {said}", "traceback": ""}
         entries[chapter.name] = {
-            "status": status, "metrics": result["metrics"], "wall_seconds": round(result["wall_seconds"], 3),
-            "cells": result["cells"], "parameters": chapter.parameters | environment.get("parameters", {}),
-            "versions": environment.get("versions", {}), "machine": environment.get("machine", {}),
-            "key": chapter.key, "floors": applied, "failure": failure, "notes": result["notes"],
+            "status": status,
+            "metrics": result["metrics"],
+            "wall_seconds": round(result["wall_seconds"], 3),
+            "cells": result["cells"],
+            "parameters": chapter.parameters | environment.get("parameters", {}),
+            "versions": environment.get("versions", {}),
+            "machine": environment.get("machine", {}),
+            "key": chapter.key,
+            "floors": applied,
+            "failure": failure,
+            "notes": result["notes"],
         }
     statuses = {entry["status"] for entry in entries.values()}
-    status = "passed" if statuses == {"passed"} else "interrupted" if statuses & {"interrupted", "not run"} else "failed"
-    return {"schema": SCHEMA, "status": status, "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "versions": libraries, "package": package, "chapters": entries}
+    status = (
+        "passed" if statuses == {"passed"} else "interrupted" if statuses & {"interrupted", "not run"} else "failed"
+    )
+    return {
+        "schema": SCHEMA,
+        "status": status,
+        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "versions": libraries,
+        "package": package,
+        "chapters": entries,
+    }
 
 
 def write(chapters, out, floors, libraries, package):
@@ -133,8 +164,14 @@ def show(summary, out, console=None):
     console = console or Console(width=None if sys.stdout.isatty() else 120)
     for name, entry in summary["chapters"].items():
         if entry["failure"]:
-            console.print(Panel(Text(describe(entry["failure"], out, name)), title=escape(f"{name}: {entry['status']}"),
-                                title_align="left", border_style=COLOURS.get(entry["status"], "red")))
+            console.print(
+                Panel(
+                    Text(describe(entry["failure"], out, name)),
+                    title=escape(f"{name}: {entry['status']}"),
+                    title_align="left",
+                    border_style=COLOURS.get(entry["status"], "red"),
+                )
+            )
         for note in entry["notes"]:
             console.print(Text(f"{name}: {note}", style="yellow"))
     table = Table(title="Results", title_justify="left")
@@ -156,7 +193,9 @@ def describe(failure, out, name):
     """A failure in words: where, what, the cell's first lines, the end of its traceback, the log."""
     lines = []
     if "cell" in failure:
-        lines.append(f"in code cell {failure['cell']} of {failure['cells']} ({failure['cell_id']}): {failure['message']}")
+        lines.append(
+            f"in code cell {failure['cell']} of {failure['cells']} ({failure['cell_id']}): {failure['message']}"
+        )
         source = failure["source"].splitlines()
         lines += ["", *("    " + text for text in source[:6]), *(["    …"] if len(source) > 6 else [])]
     else:

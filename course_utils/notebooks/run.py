@@ -24,9 +24,19 @@ import course_utils
 from course_utils.notebooks import files, processes, report
 
 PACKAGE = Path(course_utils.__file__).resolve().parent
-VERSIONS = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib", "ipykernel", "nbclient", "papermill")
-BACKSTOP = 30.0                # seconds after its own deadline that a chapter's process is ended from here
-STOPPING = 8.0                 # seconds that a chapter's process gets to write what it has after Ctrl-C
+VERSIONS = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "matplotlib",
+    "ipykernel",
+    "nbclient",
+    "papermill",
+)
+BACKSTOP = 30.0  # seconds after its own deadline that a chapter's process is ended from here
+STOPPING = 8.0  # seconds that a chapter's process gets to write what it has after Ctrl-C
 
 
 def notebooks_folder():
@@ -38,8 +48,11 @@ def notebooks_folder():
 def select(folder, chapters):
     """Notebook paths for what was asked: all of `folder`, or by number (`1`, `01`), name (`energy`), stem or path."""
     found = {path.stem: path for path in sorted(Path(folder).glob("*.ipynb"))}
-    wanted = [word for words in chapters for word in (
-        [words] if words.endswith(".ipynb") else words.replace(",", " ").split())]
+    wanted = [
+        word
+        for words in chapters
+        for word in ([words] if words.endswith(".ipynb") else words.replace(",", " ").split())
+    ]
     if not wanted:
         if not found:
             raise click.ClickException(f"no chapters in {folder}: expected *.ipynb there; `course build` writes them")
@@ -52,8 +65,11 @@ def select(folder, chapters):
             hits = [Path(word).resolve()]
         else:
             number = f"{int(word):02d}_" if word.isdigit() else None
-            hits = [path for stem, path in found.items() if (number and stem.startswith(number)) or
-                    word in (stem, stem.partition("_")[2])]
+            hits = [
+                path
+                for stem, path in found.items()
+                if (number and stem.startswith(number)) or word in (stem, stem.partition("_")[2])
+            ]
         if not hits:
             raise click.ClickException(f"no chapter {word!r} in {folder}; there are: {', '.join(found) or 'none'}")
         for path in hits:
@@ -113,21 +129,35 @@ class Chapter:
     def start(self, threads):
         for old in (self.state, self.ipynb, self.html):
             old.unlink(missing_ok=True)
-        job = {"source": str(self.source), "ipynb": str(self.ipynb), "html": str(self.html), "mark": self.mark,
-               "parameters": self.parameters, "timeout": self.timeout, "cwd": str(self.source.parent)}
+        job = {
+            "source": str(self.source),
+            "ipynb": str(self.ipynb),
+            "html": str(self.html),
+            "mark": self.mark,
+            "parameters": self.parameters,
+            "timeout": self.timeout,
+            "cwd": str(self.source.parent),
+        }
         path = self.out / "state" / f"{self.name}.job"
         files.write_json(path, job)
         environment = os.environ | {processes.VARIABLE: self.mark}
-        if str(PACKAGE.parent) not in map(str, site.getsitepackages()):        # the kernel imports the package we are
+        if str(PACKAGE.parent) not in map(str, site.getsitepackages()):  # the kernel imports the package we are
             environment["PYTHONPATH"] = os.pathsep.join(
-                part for part in (str(PACKAGE.parent), os.environ.get("PYTHONPATH")) if part)
+                part for part in (str(PACKAGE.parent), os.environ.get("PYTHONPATH")) if part
+            )
         if threads:
             environment.setdefault("OMP_NUM_THREADS", str(threads))
         self.log.unlink(missing_ok=True)
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "course_utils.notebooks.execute", str(path)], start_new_session=True,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, cwd=self.out)
+                [sys.executable, "-m", "course_utils.notebooks.execute", str(path)],
+                start_new_session=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                cwd=self.out,
+            )
         self.started, self.status = time.monotonic(), "running"
 
     def end(self):
@@ -160,8 +190,14 @@ def lost(chapter):
 
 def empty(reason, message, chapter, trace=""):
     status = "interrupted" if reason == "interrupted" else "failed"
-    return {"status": status, "failure": {"reason": reason, "message": message, "traceback": trace}, "metrics": {},
-            "notes": [], "cells": chapter.cells, "wall_seconds": time.monotonic() - (chapter.started or time.monotonic())}
+    return {
+        "status": status,
+        "failure": {"reason": reason, "message": message, "traceback": trace},
+        "metrics": {},
+        "notes": [],
+        "cells": chapter.cells,
+        "wall_seconds": time.monotonic() - (chapter.started or time.monotonic()),
+    }
 
 
 def listen(chapter, events):
@@ -229,17 +265,31 @@ def stop(running):
 
 @click.command(name="run")
 @click.argument("chapters", nargs=-1)
-@click.option("--budget", type=click.Choice(["auto", "smoke", "class", "full"]), default="auto", show_default=True,
-              help="How much to train. auto: full with a GPU, else class.")
+@click.option(
+    "--budget",
+    type=click.Choice(["auto", "smoke", "class", "full"]),
+    default="auto",
+    show_default=True,
+    help="How much to train. auto: full with a GPU, else class.",
+)
 @click.option("--dataset", help="Data set for all chapters.  [default: each chapter's own]")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps")
-@click.option("--data-dir", type=click.Path(file_okay=False), help="Where data sets lie.  [default: the checkout's data/]")
+@click.option(
+    "--data-dir", type=click.Path(file_okay=False), help="Where data sets lie.  [default: the checkout's data/]"
+)
 @click.option("--out", type=click.Path(file_okay=False), default="build/run", show_default=True)
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Chapters at the same time.")
-@click.option("--resume", is_flag=True, help="Keep chapters that passed with the same notebook, parameters and package.")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=7200.0, show_default=True,
-              help="Seconds that one chapter may take.")
+@click.option(
+    "--resume", is_flag=True, help="Keep chapters that passed with the same notebook, parameters and package."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=7200.0,
+    show_default=True,
+    help="Seconds that one chapter may take.",
+)
 @click.option("--notebooks", type=click.Path(file_okay=False, exists=True), help="Folder of the chapters.")
 def main(chapters, budget, dataset, seed, device, data_dir, out, jobs, resume, timeout, notebooks):
     """Execute CHAPTERS (all, or by number or name), collect their numbers, write their pages.

@@ -50,8 +50,14 @@ def differences(a, b, rtol, atol):
     for chapter in dict.fromkeys([*a["chapters"], *b["chapters"]]):
         left, right = a["chapters"].get(chapter), b["chapters"].get(chapter)
         if left is None or right is None:
-            rows.append((chapter, "chapter", "missing" if left is None else "present", "missing" if right is None
-                         else "present"))
+            rows.append(
+                (
+                    chapter,
+                    "chapter",
+                    "missing" if left is None else "present",
+                    "missing" if right is None else "present",
+                )
+            )
             continue
         if left["status"] != "passed" or right["status"] != "passed":
             rows.append((chapter, "status", left["status"], right["status"]))
