@@ -15,7 +15,7 @@ import re
 import tokenize
 
 from course_utils.notebooks.quotes import MAX_LINES, bodies, code_lines, solution
-from course_utils.notebooks.source import KEYS, TAGS, called, names, names_when_defined
+from course_utils.notebooks.source import KEYS, TAGS, called, names_when_defined
 
 STANDARD_PARAMETERS = {"budget": "auto", "dataset": "handwriting", "seed": 0, "device": "auto", "data_dir": ""}
 LITERALS = {"str": str, "int": int, "float": float, "bool": bool}
@@ -180,6 +180,7 @@ def answers(chapter, known):
 
     ``chapter`` has its quoted cells filled in.
     """
+    modules = _modules(chapter)
     for number, exercise in known.items():
         name = exercise.reference.__name__
         body = bodies(ast.parse(solution(exercise.reference)))[name]
@@ -189,10 +190,10 @@ def answers(chapter, known):
             here = bodies(cell.tree)
             if name in here or body in here.values():
                 yield chapter.problem(f"this code is the answer to exercise {number} ({name})", cell)
-            elif _reaches(chapter, cell, name):
+            elif _reaches(cell, name, modules):
                 yield chapter.problem(f"the answer to exercise {number}, {name}, is imported here", cell)
             elif checked(cell) is None:
-                bound, used = names(cell.text) if cell.tree.body else (set(), set())
+                bound, used = cell.names
                 if name in bound:
                     yield chapter.problem(f"this cell replaces {name}, the student's answer to exercise {number}", cell)
                 elif name in used and "NotImplementedError" not in used:
@@ -200,14 +201,19 @@ def answers(chapter, known):
                     yield chapter.problem(what, cell)
 
 
-def _reaches(chapter, cell, name):
-    """Whether a cell imports ``name`` from the package, or takes it from a module of the package imported anywhere."""
+def _modules(chapter):
+    """Names by which the chapter may reach modules of the package."""
     modules = {"course_utils"}
     for node in (n for c in chapter.cells if c.kind == "code" for n in ast.walk(c.tree)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "course_utils":
             modules |= {alias.asname or alias.name for alias in node.names}
         if isinstance(node, ast.Import):
             modules |= {a.asname for a in node.names if a.asname and a.name.split(".")[0] == "course_utils"}
+    return modules
+
+
+def _reaches(cell, name, modules):
+    """Whether a cell imports ``name`` from anywhere, or takes it from one of the package's ``modules``."""
     for node in ast.walk(cell.tree):
         if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
             return True
@@ -226,10 +232,10 @@ def missing_names(chapter):
     cells = [cell for cell in chapter.cells if cell.kind == "code" and cell.tree.body]
     so_far = set(BUILTINS)
     for position, cell in enumerate(cells):
-        bound, used = names(cell.text)
+        bound, used = cell.names
         if {"quote", "exercise"} & cell.keys.keys():
             method = "." in cell.keys.get("quote", "").partition(":")[2]
-            later = set().union(*(names(c.text)[1] for c in cells[position + 1 :]))
+            later = set().union(*(c.names[1] for c in cells[position + 1 :]))
             if "quote" in cell.keys and (method or not bound & later):
                 used = names_when_defined(cell.text)
             if missing := sorted(used - bound - so_far):

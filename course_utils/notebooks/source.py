@@ -8,6 +8,7 @@ import ast
 import re
 import symtable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import jupytext
@@ -70,13 +71,18 @@ class Cell:
     def tags(self):
         return self.keys.get("tags", [])
 
-    @property
+    @cached_property
     def tree(self):
         """Syntax tree of a code cell; empty where the text is not Python (a rule of its own says so)."""
         try:
             return ast.parse(self.text)
         except SyntaxError:
             return ast.Module([], [])
+
+    @cached_property
+    def names(self):
+        """:func:`names` of a code cell; empty where the text is not Python."""
+        return names(self.text) if self.tree.body else (set(), set())
 
 
 @dataclass(frozen=True)
