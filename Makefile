@@ -7,7 +7,7 @@ BUDGET   ?= auto
 RUN      ?=
 TESTS    ?=
 JOBS     ?= 2
-PORT     ?=
+LAB      ?=
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -16,6 +16,18 @@ say    = printf '\033[1m==>\033[0m %s\n'
 # The first Python in range that really starts, unless PYTHON names one.
 CANDIDATES := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python)
 IN_RANGE   := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+
+# An environment keeps its Python. Naming another one for it is a mistake worth saying, not one to pass over.
+ifneq ($(PYTHON),)
+ifneq ($(wildcard $(BIN)/python),)
+VERSION := -c 'import sys; print(*sys.version_info[:2], sep=".")'
+ASKED   := $(shell $(PYTHON) $(VERSION))
+MADE    := $(shell $(BIN)/python $(VERSION))
+ifneq ($(ASKED),$(MADE))
+$(error $(VENV) has Python $(MADE), PYTHON=$(PYTHON) is "$(ASKED)": remove $(VENV), or say VENV=.venv-$(ASKED) as well)
+endif
+endif
+endif
 
 .PHONY: help setup run test lab bench doctor build freeze clean
 .DEFAULT_GOAL := help

@@ -114,5 +114,6 @@ def test_the_wheel_holds_the_package_its_scripts_and_the_weights(tmp_path):
         [scripts] = [wheel.read(name).decode() for name in names if name.endswith("entry_points.txt")]
     ours = {f"course_utils/{path.relative_to(checkout / 'course_utils')}"
             for path in (checkout / "course_utils").rglob("*") if path.suffix in (".py", ".js", ".css")}
-    assert {name for name in names if ".dist-info/" not in name} == ours | {"course_utils/data/pretrained/x.safetensors"}
+    shipped = {name for name in names if ".dist-info/" not in name}
+    assert shipped == ours | {"course_utils/data/pretrained/x.safetensors"}
     assert "course = course_utils.cli:main" in scripts

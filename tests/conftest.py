@@ -1,0 +1,18 @@
+"""What every test can rely on: one thread per worker, pictures without a window, random numbers of its own."""
+
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:                    # workers that each take all cores only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _random_numbers_of_its_own():
+    """No test sees what another drew, so that the order and the worker do not matter."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
