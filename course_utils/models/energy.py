@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.functional import softplus
 
-from course_utils.nn.mlp import MLP
+from course_utils.nn.mlp import MLP, FourierFeatures
 
 
 # ---------------------------------------------------------------------------------------------------------- formulas
@@ -177,6 +177,6 @@ def annealed_importance_sampling(rbm, n_runs=256, n_temperatures=1000):
 
 
 # --------------------------------------------------------------------------------------------------------- factories
-def energy_mlp(n_dims=1, hidden_dim=64):
-    """The energy network of the chapters: two hidden layers of smooth units, ``(N, n_dims) -> (N, 1)``."""
-    return MLP([n_dims, hidden_dim, hidden_dim, 1], activation=nn.SiLU)
+def energy_mlp(n_dims=1, hidden_dim=64, scale=1.0):
+    """The energy network of the chapters, ``(N, n_dims) -> (N, 1)``; a larger ``scale`` allows finer detail."""
+    return nn.Sequential(FourierFeatures(n_dims, 32, scale), MLP([64, hidden_dim, hidden_dim, 1], activation=nn.SiLU))

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import torch
 from torch import nn
 
 
@@ -19,3 +20,21 @@ class MLP(nn.Sequential):
         for n_in, n_out in pairwise(sizes):
             layers += [nn.Linear(n_in, n_out), activation()]
         super().__init__(*layers[:-1])
+
+
+class FourierFeatures(nn.Module):
+    r"""Cosines and sines of random projections: ``(B, n_in) -> (B, 2 n_frequencies)``.
+
+    .. math:: \gamma(x) = \bigl[\cos(2\pi B x),\, \sin(2\pi B x)\bigr],\qquad B_{ij}\sim N(0, \text{scale}^2)
+
+    A plain network is slow to learn functions that change over short distances; on these features it is not. The
+    projection is fixed. (Tancik et al. 2020, eq. 5, arXiv:2006.10739.) Taught in chapters 01 and 08.
+    """
+
+    def __init__(self, n_in, n_frequencies=32, scale=1.0):
+        super().__init__()
+        self.register_buffer("projection", 2 * torch.pi * scale * torch.randn(n_in, n_frequencies))
+
+    def forward(self, x):
+        angles = x @ self.projection
+        return torch.cat([angles.cos(), angles.sin()], dim=-1)

@@ -30,12 +30,14 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE
+from torch import nn
 
 from course_utils import checks, distributions, metrics, plots, training, widgets
 from course_utils.chapter import pick_budget, pick_device, record
 from course_utils.data import densities, handwriting, images
 from course_utils.exercises import check, score
 from course_utils.models import classifier, energy
+from course_utils.training import Record, terms_of
 
 plots.style()
 device = pick_device(device)
@@ -204,16 +206,16 @@ checks.close(p_x.sum() * cell, 1.0, what="points compete: ∫ p(x) dx = 1")
 checks.close(p_x_given_y.sum(0) * cell, torch.ones(3), what="∫ p(x|y) dx = 1 for every y")
 
 # %%
-fig, axes = plt.subplots(1, 3, figsize=(9.5, 3.3))
+fig, axes = plt.subplots(1, 3, figsize=(9, 3.9))
 square = dict(origin="lower", extent=(-6, 6, -6, 6))
 fields = [p_y_given_x.max(1).values, p_x, p_x_given_y[:, 1]]
-titles = ["largest p(y|x): sure almost everywhere", "p(x): sure only near the data", "p(x | y = 1), composed"]
+titles = ["largest p(y|x)", "p(x)", "p(x|y=1), composed"]
 units = ["probability", "probability per unit area", "probability per unit area"]
 for ax, field, title, unit in zip(axes, fields, titles, units):
     shown = ax.imshow(field.reshape(240, 240).T, cmap="viridis", **square)
     ax.set_title(title, fontsize=10)
     ax.set(xlabel="$x_1$", ylabel="$x_2$")
-    fig.colorbar(shown, ax=ax, shrink=0.75, label=unit)
+    fig.colorbar(shown, ax=ax, location="bottom", label=unit)
 corner = torch.tensor([[-6.0, 6.0]], dtype=torch.float64)
 print(f"In the empty corner: largest p(y|x) = {truth.posterior(corner).max():.3f}, p(x) = {truth.log_prob(corner).exp().item():.1e}")
 plots.show(fig, alt="Three maps of a plane: the classifier is confident even in empty corners, the density is not.")
@@ -462,7 +464,7 @@ for kind, values in log_density.items():
         axes[1].axvline(values[0], color=plots.PALETTE[3], label=kind)
     elif kind != "noise":
         axes[1].hist(values, bins=40, density=True, alpha=0.6, label=kind)
-axes[1].set(xlabel="log p(x) [nats]", ylabel="share per nat", title="Blank paper is too probable to be a digit")
+axes[1].set(xlabel="log p(x) [nats]", ylabel="share per nat", title="Blank paper beats most digits")
 axes[1].legend()
 plots.show(fig, alt="Left: Gaussian samples concentrate at distance root D. Right: blank paper lies above most digits in log density.")
 
@@ -492,9 +494,25 @@ record(rejected_test=rejected["test images"], rejected_noise=rejected["noise"], 
        rejected_blank=rejected["blank paper"], accepted_accuracy=right[kept].float().mean())
 
 # %% [markdown]
-# The two-sided test looks at one number only. Whether it catches blank paper depends on how far the blank sheet lies beyond the usual
-# range, and letters that share strokes with digits pass. A density is a beginning, not a guard. Better
-# densities follow in the next chapters, and chapter 02 meets this failure again in a far stronger model.
+# Noise is always rejected, most letters too, and accuracy on what is accepted goes up. But *one* blank page may still pass: a thin 1 has
+# nearly as little ink, and the range of single values is wide. Ten pages cannot hide. The mean of ten values of $\log p(x)$ varies less than one
+# value, by a factor of about $\sqrt{10}$, so its usual range is narrow:
+
+# %%
+batch = 10
+drawn = usual[torch.randint(len(usual), (4_000, batch))].mean(1)  # the mean log-density of ten ordinary images
+batch_low, batch_high = drawn.quantile(0.025), drawn.quantile(0.975)
+for kind, values in log_density.items():
+    means = values[: len(values) // batch * batch].reshape(-1, batch).mean(1)
+    caught = ((means < batch_low) | (means > batch_high)).float().mean()
+    print(f"{kind:12} batches of {batch} rejected: {caught:.0%}")
+    if kind in ("test images", "blank paper"):
+        record(**{f"batches_rejected_{kind.split()[0]}": caught})
+
+# %% [markdown]
+# This is the **typicality test** of Nalisnick and others (2019): accept what is as probable as usual, no less *and no more*. It still looks at one
+# number only. A density is a beginning, not a guard. Better densities follow in the next chapters, and chapter 02 meets this failure again in a far stronger
+# model.
 #
 # ### Is the confidence worth anything?
 #
@@ -541,13 +559,13 @@ attacked = {epsilon: classifier.fgsm(cnn, x, y, epsilon) for epsilon in (0.05, 0
 x64, cnn64 = x[:20].double().requires_grad_(), classifier.small_cnn(n_channels, n_classes).to(device).double()
 cnn64.load_state_dict({name: value.double() for name, value in cnn.state_dict().items()})
 (g,) = torch.autograd.grad(-cnn64(x64).log_prob(y[:20]).sum(), x64)
-tiny = 1e-6
+tiny = 1e-9
 random_signs = torch.randn(50, *g.shape, dtype=torch.float64, device=device).sign()
 gains = (tiny * random_signs * g).flatten(2).sum(2)  # first-order gain of 50 random sign patterns
 checks.true((tiny * g.sign() * g).flatten(1).sum(1) >= gains, what="no sign pattern gains more than the gradient's own")
 with torch.no_grad():
     gained = cnn64(x64).log_prob(y[:20]) - cnn64(x64 + tiny * g.sign()).log_prob(y[:20])
-checks.close(gained, tiny * g.abs().flatten(1).sum(1), what="the loss grows by ε‖∇‖₁", rtol=2e-3, atol=1e-10)
+checks.close(gained, tiny * g.abs().flatten(1).sum(1), what="the loss grows by ε‖∇‖₁", rtol=1e-3, atol=1e-13)
 
 # %%
 with training.evaluating(cnn):
@@ -692,7 +710,7 @@ checks.close(kl, scipy.stats.entropy(p, q, axis=1), what="the same numbers as Sc
 checks.fails(lambda: (p * (p / q).log()).min() >= 0, what="each single penalty is non-negative")
 checks.fails(lambda: torch.allclose(kl, kl_divergence(q, p)), what="KL is symmetric")
 
-# %% [markdown]
+# %% [markdown] defines=["1.11"]
 # $\mathrm{KL}(p\|q)$ averages over the truth. $\mathrm{KL}(q\|p)$ averages over the forecast. The **Jensen–Shannon divergence** is fair
 # to both. With the midpoint $m=\tfrac12(p+q)$,
 #
@@ -821,10 +839,10 @@ spirals = densities.spirals()
 bound = 4.0
 points = spirals.sample((4_000,)).float()
 points = points[(points.abs() < bound).all(1)].to(device)
-plane = energy.GridEnergyModel(energy.energy_mlp(2, hidden_dim=128), [(-bound, bound)] * 2, n_cells=64).to(device)
+plane = energy.GridEnergyModel(energy.energy_mlp(2), [(-bound, bound)] * 2, n_cells=64).to(device)
 optimizer = torch.optim.Adam(plane.parameters(), lr=5e-3)
-training.fit(plane.loss, optimizer, iter(lambda: points, None), {"smoke": 60, "class": 500, "full": 3_000}[budget],
-             description="spirals")
+batches = iter(lambda: points[torch.randint(len(points), (500,))], None)
+training.fit(plane.loss, optimizer, batches, {"smoke": 60, "class": 500, "full": 3_000}[budget], description="spirals")
 fig, axes = plt.subplots(1, 3, figsize=(9.5, 3.2))
 plots.density(axes[0], spirals.log_prob, -bound, bound, title="truth")
 plots.density(axes[1], lambda x: plane.log_prob(x.to(device)).cpu(), -bound, bound, title="exp(−E)/Z on a grid")
@@ -883,7 +901,7 @@ plots.show(fig, alt="The exact density of eight Gaussians beside the end points 
 # The walkers find the bumps. Whether each bump gets its *share* depends on where they started: between bumps lies a high wall of energy that a small
 # step hardly ever climbs. Chapter 07 will lower the walls with noise, and Langevin's idea will return there.
 
-# %% [markdown] tags=["fold"]
+# %% [markdown] tags=["fold"] defines=["1.15"]
 # ## Going deeper: the restricted Boltzmann machine
 #
 # Here is a classic energy-based model of binary images. It has visible units $v\in\{0,1\}^V$, the pixels, and hidden units $h\in\{0,1\}^H$, with
@@ -960,8 +978,9 @@ record(rbm_nll=rbm_nll, independent_pixels_nll=-pixel_model.log_prob(rbm_test).m
 log_z_ais, error = energy.annealed_importance_sampling(rbm, n_runs=200, n_temperatures={"smoke": 500}.get(budget, 1_000))
 print(f"log Z exact {log_z:.3f}, annealed {log_z_ais:.3f} ± {error:.3f} nats")
 checks.close(log_z_ais, log_z, what="AIS is within 0.1 nat of the exact log Z", rtol=0, atol=0.1)
-one_jump, _ = energy.annealed_importance_sampling(rbm, n_runs=200, n_temperatures=1)
-checks.fails(lambda: (one_jump - log_z).abs() < 0.1, what="one jump instead of many small steps")
+stiff = energy.RBM(20, 10, weight_scale=2.0)  # strong weights: far from independent pixels
+one_jump, _ = energy.annealed_importance_sampling(stiff, n_runs=200, n_temperatures=1)
+checks.fails(lambda: (one_jump - stiff.log_partition()).abs() < 0.1, what="one jump instead of many small steps")
 record(ais_error=(log_z_ais - log_z).abs())
 dreams = rbm.sample(20, n_steps=300).reshape(-1, 1, 8, 8)
 sheets = torch.cat([rbm_data[:20].reshape(-1, 1, 8, 8), dreams])
@@ -983,18 +1002,26 @@ leaves = [
     ("implicit density", "samples only", "GANs, ch. 05", "any likelihood, stable training"),
     ("no density", "codes or scenes", "autoencoders, ch. 03 · NeRF, ch. 08", "probability itself"),
 ]
+
+
+def height_of(column, name):
+    heights = [len(leaves) - 1 - i for i, leaf in enumerate(leaves) if leaf[column] == name]
+    return sum(heights) / len(heights)
+
+
+# %%
 fig, ax = plt.subplots(figsize=(9.5, 4.2))
 ax.set(xlim=(0, 10), ylim=(-0.6, len(leaves)))
 ax.set_axis_off()
 ax.set_title("Families of generative models, and what each gives up", loc="left")
-height_of = lambda column, name: sum(len(leaves) - 1 - i for i, leaf in enumerate(leaves) if leaf[column] == name) / sum(
-    leaf[column] == name for leaf in leaves)
 for i, (kind, how, family, price) in enumerate(leaves):
     y, y_kind, y_how = len(leaves) - 1 - i, height_of(0, kind), height_of(1, how)
     for (x0, y0), (x1, y1) in [((0.45, 3), (0.75, y_kind)), ((2.15, y_kind), (2.45, y_how)), ((3.75, y_how), (4.05, y))]:
         ax.plot([x0, x1], [y0, y1], color="grey", lw=1, zorder=0)
-    ax.text(0.8, y_kind, kind, va="center", fontsize=9, color=plots.PALETTE[0])
-    ax.text(2.5, y_how, how, va="center", fontsize=9, color=plots.PALETTE[2])
+    if kind not in leaves[i - 1][:1] or i == 0:
+        ax.text(0.8, y_kind, kind, va="center", fontsize=9, color=plots.PALETTE[0])
+    if how not in leaves[i - 1][1:2] or i == 0:
+        ax.text(2.5, y_how, how, va="center", fontsize=9, color=plots.PALETTE[2])
     ax.text(4.1, y, family, va="center", fontsize=9, weight="bold")
     ax.text(7.4, y, f"gives up: {price}", va="center", fontsize=8.5, color=plots.PALETTE[3])
 ax.text(0.1, 3, "p(x)", va="center", fontsize=11)
