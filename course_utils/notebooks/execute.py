@@ -3,9 +3,6 @@
 `course run` starts one such process per chapter, in its own session, and reads its standard output: one JSON object
 per line, ``start``, ``cell`` and ``done``. A process, because papermill changes the directory of the whole process; a
 session, because a chapter that misbehaves must be ended with everything it started.
-
-papermill drives the kernel, but its verdict is not believed. It takes ``sys.exit(0)`` for success and marks cells as
-completed that never ran. Here a chapter has passed when the kernel answered *ok* to every code cell, and not otherwise.
 """
 
 import json
@@ -13,312 +10,26 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import threading
-import time
 import traceback
 from pathlib import Path
 
-import nbformat
-from jupyter_client import AsyncKernelManager
-from jupyter_client.kernelspec import KernelSpec
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-from papermill.clientwrap import PapermillNotebookClient
-from papermill.engines import NBClientEngine, papermill_engines
-from papermill.execute import execute_notebook
+from course_utils.notebooks import processes
 
-from course_utils.notebooks import files, processes
-
-METRICS_MIME = "application/vnd.course.metrics+json"
-PARAMETERS = ("budget", "dataset", "seed", "device", "data_dir")
-MAX_TEXT = 1_000_000  # characters that one cell may print
-MAX_OUTPUT = 100_000_000  # characters of output that one chapter may hold, pictures included
-GRACE = 3.0  # seconds between asking a kernel to stop and ending it
-
-# What the chapter decided, asked of the kernel after the last cell. Only modules that the chapter loaded are looked at.
-ENVIRONMENT = """
-import json as _json, platform as _platform, sys as _sys
-def _environment(space):
-    torch = _sys.modules.get("torch")
-    cuda = torch is not None and torch.cuda.is_available()
-    names = ("torch", "torchvision", "numpy", "scipy", "sklearn", "matplotlib")
-    return _json.dumps({
-        "parameters": {n: space[n] if isinstance(space[n], int | float | str) else str(space[n])
-                       for n in PARAMETERS if n in space},
-        "versions": {"python": _platform.python_version(),
-                     **{n: str(_sys.modules[n].__version__) for n in names if n in _sys.modules}},
-        "machine": {"system": _platform.system(), "processor": _platform.machine(),
-                    "gpu": torch.cuda.get_device_name() if cuda else None,
-                    "threads": torch.get_num_threads() if torch is not None else None},
-    })
-""".replace("PARAMETERS", repr(PARAMETERS))
-
-
-class CourseKernel(AsyncKernelManager):
-    """A kernel that is always the Python running this process, whatever kernels the machine has installed."""
-
-    @property
-    def kernel_spec(self):
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=argv, display_name="Python 3", language="python")
-
-
-class Stopped(Exception):
-    """The chapter was ended from here. `reason` is a status: timeout, output_limit, interrupted or exited."""
-
-    def __init__(self, reason, message):
-        super().__init__(message)
-        self.reason = reason
-
-
-class ChapterClient(PapermillNotebookClient):
-    """nbclient that keeps every reply, counts output while it comes, and can be ended at any moment."""
-
-    def __init__(self, nb_man, *, job, emit, **keywords):
-        super().__init__(nb_man, on_cell_executed=self.keep_reply, **keywords)
-        self.job, self.emit = job, emit
-        self.replies = {}  # cell index → content of the kernel's reply
-        self.current = None  # index of the cell that is running
-        self.stopped = None  # why we ended it, if we did
-        self.environment = None
-        self.text_seen = self.output_seen = 0
-
-    def keep_reply(self, cell, cell_index, execute_reply):
-        self.replies[cell_index] = execute_reply["content"]
-
-    def papermill_execute_cells(self):
-        code = [i for i, cell in enumerate(self.nb.cells) if runs(cell)]
-        self.emit("start", cells=len(code))
-        for number, index in enumerate(code, start=1):
-            self.current, self.text_seen = index, 0
-            cell = self.nb.cells[index]
-            self.emit("cell", cell=number)
-            if self.stopped:
-                raise self.stopped
-            self.nb_man.cell_start(cell, index)
-            self.execute_cell(cell, index)
-            if self.stopped:
-                raise self.stopped
-            self.nb_man.cell_complete(cell, index)
-            if any(item.get("source") == "ask_exit" for item in self.replies[index].get("payload") or []):
-                raise Stopped("exited", "the cell asked the kernel to exit, so the cells after it could not run")
-            save(self.nb, self.job["ipynb"])
-        self.current = None
-        self.ask_environment()
-
-    def ask_environment(self):
-        self.kc.execute(ENVIRONMENT, silent=True, store_history=False)
-        message = self.kc.execute(
-            "", silent=True, store_history=False, user_expressions={"environment": "_environment(globals())"}
-        )
-        answer = self.wait_for_reply(message)["content"].get("user_expressions", {}).get("environment", {})
-        if answer.get("status") == "ok":
-            self.environment = json.loads(_literal(answer["data"]["text/plain"]))
-
-    def process_message(self, msg, cell, cell_index):
-        content = msg["content"]
-        if msg["msg_type"] == "stream":
-            self.text_seen += len(content["text"])
-            self.output_seen += len(content["text"])
-        elif msg["msg_type"] in ("display_data", "execute_result"):
-            self.output_seen += sum(len(str(value)) for value in content["data"].values())
-        if self.text_seen > MAX_TEXT or self.output_seen > MAX_OUTPUT:
-            limit = (
-                f"more than {MAX_TEXT:,} characters of text in one cell"
-                if self.text_seen > MAX_TEXT
-                else (f"more than {MAX_OUTPUT:,} characters of output in the chapter")
-            )
-            if not self.stopped:
-                self.stop("output_limit", f"the cell printed {limit}; it was ended there")
-            return None  # what still comes is dropped, so memory stays bounded
-        return super().process_message(msg, cell, cell_index)
-
-    def stop(self, reason, message, grace=0.0):
-        """End the kernel, from any thread. With `grace` it is interrupted first: a traceback shows where it was."""
-        self.stopped = self.stopped or Stopped(reason, message)
-        group = getattr(getattr(self.km, "provisioner", None), "pgid", None)
-        if not group:
-            return
-        if grace:
-            _signal_group(group, signal.SIGINT)
-            time.sleep(grace)
-        _signal_group(group, signal.SIGKILL)
-
-
-def _literal(text):
-    """The string whose Python repr is `text`."""
-    import ast
-
-    return ast.literal_eval(text)
-
-
-def _signal_group(group, number):
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        pass
-
-
-def runs(cell):
-    """Whether the kernel has to answer for this cell."""
-    return cell.cell_type == "code" and cell.source.strip() and "skip-execution" not in cell.metadata.get("tags", [])
-
-
-def save(nb, path):
-    files.write_text(path, nbformat.writes(nb))
-
-
-def metrics_of(nb):
-    """The numbers that `record` put into the outputs of a notebook, in order. A name recorded twice is an error."""
-    metrics = {}
-    for number, cell in enumerate(nb.cells):
-        for output in cell.get("outputs", []):
-            for name, value in output.get("data", {}).get(METRICS_MIME, {}).items():
-                if name in metrics:
-                    raise ValueError(f"cell {number}: the number {name!r} was recorded before; give each its own name")
-                metrics[name] = value
-    return metrics
-
-
-def failure_of(client, error):
-    """What went wrong, for a reader: reason, message, the cell and the traceback it left."""
-    nb, index = client.nb, client.current
-    stopped = client.stopped or (error if isinstance(error, Stopped) else None)
-    if stopped:
-        reason, message = stopped.reason, str(stopped)
-    elif isinstance(error, CellExecutionError) and error.ename == "SystemExit":
-        reason, message = "exited", "the cell called sys.exit, so the cells after it never ran"
-    elif isinstance(error, CellExecutionError):
-        reason, message = "error", f"{error.ename}: {error.evalue}"
-    elif isinstance(error, DeadKernelError):
-        reason, message = "crashed", "the kernel died: it was killed, ran out of memory or ended itself"
-    elif isinstance(error, CellTimeoutError):
-        reason, message = "crashed", str(error).splitlines()[0]
-    else:
-        reason, message = "infra", f"{type(error).__name__}: {error}"
-    failure = {"reason": reason, "message": message}
-    if index is None:
-        return failure | {"traceback": "".join(traceback.format_exception(error))}
-    cell = nb.cells[index]
-    cell.metadata.papermill["status"], cell.metadata.papermill["exception"] = "failed", True
-    errors = [output for output in cell.outputs if output.output_type == "error"]
-    code = [i for i, c in enumerate(nb.cells) if runs(c)]
-    return failure | {
-        "cell": code.index(index) + 1,
-        "cells": len(code),
-        "cell_id": cell.get("id", ""),
-        "source": cell.source,
-        "traceback": files.strip_ansi("\n".join(errors[-1].traceback)) if errors else "",
-    }
-
-
-def execute(job, emit):
-    """Run one chapter. Returns the result dict of `metrics.json` plus `failure`, `notes` and `environment`."""
-    started = time.monotonic()
-    result = {"status": "failed", "failure": None, "metrics": {}, "notes": [], "cells": 0}
-    source = Path(job["source"])
-    try:
-        nb = nbformat.reads(source.read_text(encoding="utf-8"), as_version=4)
-        nbformat.validate(nb)
-    except Exception as error:  # nbformat raises a dozen kinds, AttributeError among them
-        message = f"{source.name} is not a readable notebook: {type(error).__name__}: {str(error)[:300]}"
-        return result | {"failure": {"reason": "broken", "message": message, "traceback": ""}, "wall_seconds": 0.0}
-
-    nb.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    holder = {}
-
-    class Engine(NBClientEngine):
-        @classmethod
-        def execute_managed_notebook(cls, nb_man, kernel_name, **keywords):
-            nb_man.nb.metadata.papermill.update(input_path=source.name, output_path=Path(job["ipynb"]).name)
-            client = holder["client"] = ChapterClient(
-                nb_man,
-                job=job,
-                emit=emit,
-                kernel_name=kernel_name,
-                kernel_manager_class=CourseKernel,
-                shutdown_kernel="immediate",
-                startup_timeout=120,
-                iopub_timeout=60,
-            )
-            if job.get("stop"):
-                raise Stopped(*job["stop"])
-            client.execute(cwd=job["cwd"])
-
-    papermill_engines.register("course", Engine)
-
-    def stop(reason, message, grace=0.0):
-        job["stop"] = (reason, message)
-        if "client" in holder:
-            holder["client"].stop(reason, message, grace)
-
-    signal.signal(signal.SIGTERM, lambda *_: stop("interrupted", "the run was interrupted here"))
-    late = f"the chapter took longer than its {job['timeout']:g} s and was ended in this cell"
-    alarm = threading.Timer(job["timeout"], stop, ("timeout", late, GRACE))
-    alarm.daemon = True
-    alarm.start()
-
-    error = None
-    try:
-        execute_notebook(
-            nb,
-            None,
-            job["parameters"],
-            engine_name="course",
-            kernel_name="python3",
-            language="python",
-            progress_bar=False,
-        )
-    except Exception as caught:
-        error = caught
-    alarm.cancel()
-
-    client = holder.get("client")
-    if client is None:
-        result["failure"] = {
-            "reason": "infra",
-            "message": str(error),
-            "traceback": "".join(traceback.format_exception(error)),
-        }
-        return result | {"wall_seconds": time.monotonic() - started}
-    nb = client.nb
-    code = [index for index, cell in enumerate(nb.cells) if runs(cell)]
-    for index in code:
-        status = nb.cells[index].metadata.papermill
-        if index not in client.replies and index != client.current:
-            status["status"] = "pending"  # papermill has marked it completed
-    unanswered = [i for i in code if not answered(nb.cells[i], client.replies.get(i))]
-    if error is not None or unanswered:
-        if error is None:
-            client.current = unanswered[0]
-        result["failure"] = failure_of(client, error or RuntimeError("the kernel never answered ok to this cell"))
-    try:
-        result["metrics"] = metrics_of(nb)
-    except ValueError as caught:
-        result["failure"] = result["failure"] or {"reason": "error", "message": str(caught), "traceback": ""}
-    save(nb, job["ipynb"])
-    if result["failure"] is None:
-        result["status"] = "passed"
-    elif result["failure"]["reason"] == "interrupted":
-        result["status"] = "interrupted"
-    environment = client.environment or {}
-    return result | {"cells": len(code), "environment": environment, "wall_seconds": time.monotonic() - started}
-
-
-def answered(cell, reply):
-    """Whether the kernel answered ok, or with the error that the cell announces by the tag `raises-exception`."""
-    if reply is None:
-        return False
-    announced = "raises-exception" in cell.metadata.get("tags", []) and reply.get("ename") != "SystemExit"
-    return reply["status"] == "ok" or (reply["status"] == "error" and announced)
+# a student's own start-up files change no result, and what a chapter forgets in a temporary folder is removed
+PRIVATE = {
+    "JUPYTER_RUNTIME_DIR": "runtime",
+    "JUPYTER_CONFIG_DIR": "config",
+    "IPYTHONDIR": "ipython",
+    "TMPDIR": "tmp",
+}
 
 
 def main(path):
     """The process: read the job, run it, export the page, say what came of it. Ends when the parent ends."""
     job = json.loads(Path(path).read_text(encoding="utf-8"))
-    lines = os.fdopen(
-        os.dup(1), "w", encoding="utf-8"
-    )  # ours alone: what libraries and the kernel print goes to the log
+    # what libraries and the kernel print goes to the log; this copy of standard output is ours alone
+    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
     def emit(event, **fields):
@@ -328,38 +39,37 @@ def main(path):
     def watch_parent():
         sys.stdin.buffer.read()  # returns when the parent is gone, however it went
         processes.end_marked(job["mark"], but=os.getpid())
+        shutil.rmtree(job["scratch"], ignore_errors=True)
         os._exit(1)
 
     threading.Thread(target=watch_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C belongs to the parent, which then asks us to stop
-    scratch = tempfile.mkdtemp(prefix="course-")
-    private = {
-        "JUPYTER_RUNTIME_DIR": "runtime",
-        "JUPYTER_CONFIG_DIR": "config",
-        "IPYTHONDIR": "ipython",
-        "TMPDIR": "tmp",
-    }
-    for variable, folder in private.items():  # a student's own IPython start-up files change no result
-        os.environ[variable] = os.path.join(scratch, folder)
+    for variable, folder in PRIVATE.items():
+        os.environ[variable] = os.path.join(job["scratch"], folder)
         os.mkdir(os.environ[variable])
     os.environ.pop("MPLBACKEND", None)
-    try:
-        result = execute(job, emit)
-        if Path(job["ipynb"]).exists() and result["cells"]:
-            from course_utils.notebooks import export
+    # jsonschema, which checks notebooks, would build a grammar of web addresses: a second for what no notebook uses
+    sys.modules["rfc3987_syntax"] = None
 
-            try:
-                result["notes"] += export.chapter(job["ipynb"], job["html"], result, base=job["cwd"])
-            except Exception as error:
-                result["status"] = "failed"
-                result["failure"] = result["failure"] or {
-                    "reason": "export",
-                    "message": f"the page could not be written: {type(error).__name__}: {error}",
-                    "traceback": traceback.format_exc(),
+    from course_utils.notebooks import engine
+
+    result = engine.execute(job, emit)
+    if result["cells"]:
+        from course_utils.notebooks import export
+
+        try:
+            result["notes"] += export.chapter(job["ipynb"], job["html"], result, base=job["cwd"])
+        except Exception as error:
+            message = f"the page could not be written: {type(error).__name__}: {error}"
+            if result["failure"]:
+                result["notes"].append(message)
+            else:
+                trace = traceback.format_exc()
+                result |= {
+                    "status": "failed",
+                    "failure": {"reason": "export", "message": message, "traceback": trace},
                 }
-        emit("done", result=result)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    emit("done", result=result)
 
 
 if __name__ == "__main__":

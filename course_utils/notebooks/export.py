@@ -1,13 +1,10 @@
 """An executed chapter as one HTML page that needs nothing else: no server, no script, no font from anywhere.
 
-Formulas become MathML, pictures and the mathematical font are part of the file, and a content policy in the page keeps
-the browser from asking the network for anything, whatever an output contains.
+Formulas become MathML, pictures are part of the file, and a section whose heading is tagged `fold` starts closed.
 """
 
 import base64
-import functools
 import html
-import io
 import mimetypes
 import re
 from pathlib import Path
@@ -20,16 +17,12 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 
-from course_utils.notebooks import files, mathml
+from course_utils.notebooks import document, files, mathml
 
-METRICS_MIME = "application/vnd.course.metrics+json"
-STYLE = Path(__file__).with_name("page.css")
-# Inline styles, data and the scripts of widgets run; nothing is ever fetched.
-POLICY = (
-    "default-src 'none'; img-src data: blob:; media-src data: blob:; font-src data:; style-src 'unsafe-inline'; "
-    "script-src 'unsafe-inline' blob:; base-uri 'none'; form-action 'none'"
+# an inline formula and the marks that touch it: no line breaks between them
+_WITH_PUNCTUATION = re.compile(
+    r"""[(“"]*<math>(?:(?!</math>).)*</math>[-.,;:!?)”’"%]+|[(“"]+<math>(?:(?!</math>).)*</math>""", re.S
 )
-PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 OPEN_TARGET = """
 function opened() {
   let e = document.getElementById(decodeURIComponent(location.hash.slice(1)));
@@ -96,8 +89,8 @@ class Renderer(IPythonRenderer):
         if source is None:
             self.page.notes.append(f"the picture {url} is not in the page: give a file beside the notebook")
             return f"<em>[picture: {text}]</em>"
-        words = f' title="{html.escape(title)}"' if title else ""
-        return f'<img src="{source}" alt="{html.escape(text)}"{words}>'
+        hover = f' title="{html.escape(title)}"' if title else ""
+        return f'<img src="{source}" alt="{html.escape(text)}"{hover}>'
 
 
 class Page:
@@ -132,7 +125,7 @@ class Page:
             return html.escape(url)
         if url.startswith("attachment:"):
             bundle = attachments.get(unquote(url.removeprefix("attachment:")), {})
-            return next((f"data:{kind};base64,{text_of(data)}" for kind, data in bundle.items()), None)
+            return next((f"data:{kind};base64,{document.text_of(data)}" for kind, data in bundle.items()), None)
         path = self.base / unquote(url)
         kind = mimetypes.guess_type(path.name)[0]
         if "://" in url or kind is None or not kind.startswith("image/") or not path.is_file():
@@ -140,7 +133,8 @@ class Page:
         return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
     def markdown(self, source, attachments=None):
-        return MarkdownWithMath(renderer=Renderer(self, attachments or {})).render(source)
+        rendered = MarkdownWithMath(renderer=Renderer(self, attachments or {})).render(source)
+        return _WITH_PUNCTUATION.sub(r'<span class="whole">\g<0></span>', rendered)
 
     def cells(self):
         """All cells as HTML. A section whose heading cell is tagged `fold` becomes a closed <details>."""
@@ -150,7 +144,7 @@ class Page:
             while level and open_levels and level <= open_levels[-1]:
                 open_levels.pop()
                 parts.append("</div></details>")
-            name = anchor_of(cell, index)
+            name = document.anchor_of(cell, index)
             if cell.cell_type == "markdown":
                 body = self.markdown(cell.source, cell.get("attachments"))
                 if level and "fold" in cell.metadata.get("tags", []):
@@ -183,25 +177,24 @@ class Page:
         if output.output_type == "error":
             return f'<pre class="output error">{ansi2html(chr(10).join(output.traceback))}</pre>'
         data, about = output.data, output.get("metadata", {})
-        if METRICS_MIME in data:
+        if document.METRICS_MIME in data:
             rows = "".join(
-                f"<tr><th>{html.escape(words(name))}</th><td>{html.escape(shown(value))}</td></tr>"
-                for name, value in data[METRICS_MIME].items()
+                f"<tr><th>{html.escape(document.words(name))}</th><td>{html.escape(document.shown(value))}</td></tr>"
+                for name, value in data[document.METRICS_MIME].items()
             )
             return f'<table class="output metrics">{rows}</table>'
         if "text/html" in data:
-            return f'<div class="output html">{text_of(data["text/html"])}</div>'
+            return f'<div class="output html">{document.text_of(data["text/html"])}</div>'
         if "image/svg+xml" in data:
-            encoded = base64.b64encode(text_of(data["image/svg+xml"]).encode()).decode()
-            return picture("image/svg+xml", encoded, alt_of(data, about, "image/svg+xml"))
-        for kind in PICTURES:
+            encoded = base64.b64encode(document.text_of(data["image/svg+xml"]).encode()).decode()
+            return picture("image/svg+xml", encoded, document.alt_of(data, about, "image/svg+xml"))
+        for kind in document.PICTURES:
             if kind in data:
-                return picture(kind, text_of(data[kind]).replace("\n", ""), alt_of(data, about, kind))
+                return picture(kind, document.text_of(data[kind]).replace("\n", ""), document.alt_of(data, about, kind))
         if "text/markdown" in data or "text/latex" in data:
-            return (
-                f'<div class="output">{self.markdown(text_of(data.get("text/markdown", data.get("text/latex"))))}</div>'
-            )
-        return f'<pre class="output text">{terminal(text_of(data.get("text/plain", "")))}</pre>'
+            source = document.text_of(data.get("text/markdown", data.get("text/latex")))
+            return f'<div class="output">{self.markdown(source)}</div>'
+        return f'<pre class="output text">{terminal(document.text_of(data.get("text/plain", "")))}</pre>'
 
     def contents(self):
         items = "".join(
@@ -210,10 +203,6 @@ class Page:
             if level == 2
         )
         return f'<nav aria-label="Contents"><ol>{items}</ol></nav>' if items else ""
-
-
-def text_of(text):
-    return text if isinstance(text, str) else "".join(text)
 
 
 def unlinked(text):
@@ -227,21 +216,8 @@ def heading_level(cell):
     return len(match[1]) if match else 0
 
 
-def anchor_of(cell, index):
-    return "cell-" + html.escape(cell.get("id", str(index)))
-
-
 def failed(cell):
     return " failed" if cell.metadata.get("papermill", {}).get("status") == "failed" else ""
-
-
-def words(name):
-    """A recorded name for readers: `cnn_accuracy` is "cnn accuracy"."""
-    return name.replace("_", " ")
-
-
-def shown(value):
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def python(source):
@@ -268,61 +244,17 @@ def merged(outputs):
     return joined
 
 
-def alt_of(data, about, kind):
-    """Alternative text of a picture: from its metadata, else its plain text if that says anything."""
-    given = about.get(kind, {}).get("alt") or about.get("alt") if isinstance(about.get(kind, {}), dict) else None
-    plain = text_of(data.get("text/plain", ""))
-    return given or ("" if plain.startswith("<") else plain)
-
-
 def picture(kind, encoded, alt):
     source = f"data:{kind};base64,{encoded}"
     return f'<figure class="output"><img src="{source}" alt="{html.escape(alt)}" loading="lazy"></figure>'
 
 
-@functools.lru_cache(maxsize=8)
-def font(characters):
-    """STIX Two Math, cut down to what the formulas of a page need, as a data address.
-
-    Letters are drawn from the mathematical alphabets, and fences from larger variants that the font names: both stay.
-    """
-    import ziamath
-    from fontTools import subset
-
-    path = Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf"
-    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-    italic = [*range(0x1D434, 0x1D468), 0x210E, *range(0x1D6E2, 0x1D71C)]
-    wanted = [ord(c) for c in set(characters + letters + "0123456789()[]{}|+−=<>/,.;:!?′″‾¯ˆ˜→⏟⏞√‖")] + italic
-    options = subset.Options(
-        flavor="woff", ignore_missing_unicodes=True, hinting=False, name_IDs=[], notdef_outline=True
-    )
-    face = subset.load_font(str(path), options)
-    cutter = subset.Subsetter(options)
-    cutter.populate(unicodes=wanted)
-    cutter.subset(face)
-    buffer = io.BytesIO()
-    face.flavor = "woff"
-    face.save(buffer)
-    return "data:font/woff;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def document(title, body, characters="", script=""):
-    """A whole page around `body`."""
-    face = f"@font-face{{font-family:CourseMath;src:url({font(characters)})}}" if characters else ""
-    colours = HtmlFormatter(style="xcode").get_style_defs(".input")
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>{html.escape(title)}</title>\n<style>{face}\n{colours}\n{STYLE.read_text(encoding='utf-8')}</style></head>\n"
-        f"<body>{body}{f'<script>{script}</script>' if script else ''}</body></html>\n"
-    )
-
-
 def header(nb, result):
     """Where this copy comes from: the run's parameters, machine and verdict, with a link to the cell that failed."""
     environment = result.get("environment") or {}
-    facts = [f"{words(k)} {v}" for k, v in environment.get("parameters", {}).items() if v != "" and k != "data_dir"]
+    facts = [
+        f"{document.words(k)} {v}" for k, v in environment.get("parameters", {}).items() if v != "" and k != "data_dir"
+    ]
     facts += [
         f"{name} {number}" for name, number in environment.get("versions", {}).items() if name in ("python", "torch")
     ]
@@ -340,7 +272,7 @@ def header(nb, result):
 
 
 def chapter(ipynb, page, result, base):
-    """Write the page of an executed notebook. Returns notes for the author: what could not be shown.
+    """Write the page of an executed notebook. Returns notes for the author: what could not be document.shown.
 
     `base` is the folder that pictures in the text are relative to.
     """
@@ -352,5 +284,5 @@ def chapter(ipynb, page, result, base):
     top = first + "</h1>" if first else f"<h1>{html.escape(title)}</h1>"
     main = f"<main>{top}{header(nb, result)}{work.contents()}{rest}</main>"
     characters = "".join(sorted(work.characters))
-    files.write_text(page, document(html.unescape(title), main, characters, OPEN_TARGET))
+    files.write_text(page, document.page(html.unescape(title), main, characters, OPEN_TARGET))
     return work.notes

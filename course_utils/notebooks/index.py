@@ -3,11 +3,10 @@
 import base64
 import html
 import io
+import json
 from urllib.parse import quote
 
-import nbformat
-
-from course_utils.notebooks import export
+from course_utils.notebooks import document
 
 WIDEST = 360  # pixels of a thumbnail
 MOST = 24  # thumbnails of one chapter
@@ -23,7 +22,7 @@ def page(summary, out):
         f'<h1>Results of the course</h1><p class="facts">{passed} of {len(chapters)} chapters passed · '
         f"{html.escape(summary['written'])}<br>{html.escape(versions)}</p>"
     )
-    return export.document("Results of the course", f"<main>{top}{table(chapters)}{body}</main>")
+    return document.page("Results of the course", f"<main>{top}{table(chapters)}{body}</main>")
 
 
 def link(name):
@@ -39,7 +38,7 @@ def table(chapters):
         for metric, value in (entry["metrics"] or {"": ""}).items():
             floor = " ".join(f"{kind} {bound:g}" for kind, bound in entry["floors"].get(metric, {}).items())
             rows.append(
-                f"<tr>{first}<td>{html.escape(export.words(metric))}</td><td>{html.escape(export.shown(value))}</td>"
+                f"<tr>{first}<td>{html.escape(document.words(metric))}</td><td>{html.escape(document.shown(value))}</td>"
                 f"<td>{floor}</td></tr>"
             )
             first = ""
@@ -52,7 +51,7 @@ def table(chapters):
 def section(name, entry, out):
     """One chapter: link, verdict, parameters, failure, pictures."""
     nb = read(out / f"{name}.ipynb")
-    heading = html.escape(title(nb) or name)
+    heading = html.escape((nb and title(nb)) or name)
     if (out / f"{name}.html").exists():
         heading = f'<a href="{link(name)}">{heading}</a>'
     facts = [f"{key} {value}" for key, value in entry["parameters"].items() if value != "" and key != "data_dir"]
@@ -80,31 +79,30 @@ def section(name, entry, out):
 def read(path):
     """The executed notebook, or None where there is none to read."""
     try:
-        return nbformat.read(path, as_version=4)
-    except (OSError, ValueError, AttributeError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
 
 
 def title(nb):
     """The first heading of a notebook, or None."""
-    lines = [
-        line for cell in (nb.cells if nb else []) if cell.cell_type == "markdown" for line in cell.source.splitlines()
-    ]
+    texts = [document.text_of(cell["source"]) for cell in nb["cells"] if cell["cell_type"] == "markdown"]
+    lines = [line for text in texts for line in text.splitlines()]
     return next((line.lstrip("# ").strip() for line in lines if line.startswith("# ")), None)
 
 
 def thumbnails(nb, name):
     """Small copies of the pictures of a chapter, each a link to the cell that drew it."""
     found = []
-    for index, cell in enumerate(nb.cells):
+    for index, cell in enumerate(nb["cells"]):
         for output in cell.get("outputs", []):
             data = output.get("data", {})
-            kind = next((kind for kind in (*export.PICTURES, "image/svg+xml") if kind in data), None)
+            kind = next((kind for kind in (*document.PICTURES, "image/svg+xml") if kind in data), None)
             if kind is None or len(found) == MOST:
                 continue
-            alt = html.escape(export.alt_of(data, output.get("metadata", {}), kind))
+            alt = html.escape(document.alt_of(data, output.get("metadata", {}), kind))
             found.append(
-                f'<a href="{link(name)}#{export.anchor_of(cell, index)}" title="{alt}">'
+                f'<a href="{link(name)}#{document.anchor_of(cell, index)}" title="{alt}">'
                 f'<img src="{small(kind, data[kind])}" alt="{alt}"></a>'
             )
     return found
@@ -113,10 +111,10 @@ def thumbnails(nb, name):
 def small(kind, data):
     """A picture as a data address, at most `WIDEST` pixels wide."""
     if kind == "image/svg+xml":
-        return "data:image/svg+xml;base64," + base64.b64encode(export.text_of(data).encode()).decode()
+        return "data:image/svg+xml;base64," + base64.b64encode(document.text_of(data).encode()).decode()
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(base64.b64decode(export.text_of(data))))
+    picture = Image.open(io.BytesIO(base64.b64decode(document.text_of(data))))
     picture.thumbnail((WIDEST, WIDEST))
     buffer = io.BytesIO()
     picture.convert("RGB" if picture.mode in ("RGB", "L", "P") else "RGBA").save(buffer, "PNG", optimize=True)

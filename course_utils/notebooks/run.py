@@ -8,10 +8,12 @@ import hashlib
 import json
 import os
 import queue
+import shutil
 import signal
 import site
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -113,7 +115,7 @@ class Chapter:
         self.parameters, self.timeout, self.out = parameters, timeout, out
         self.ipynb, self.html = out / f"{self.name}.ipynb", out / f"{self.name}.html"
         self.state, self.log = out / "state" / f"{self.name}.json", out / "logs" / f"{self.name}.txt"
-        self.process = self.result = self.started = None
+        self.process = self.result = self.started = self.scratch = None
         self.status, self.cell, self.cells, self.seconds = "waiting", 0, 0, 0.0
         self.mark = uuid.uuid4().hex
 
@@ -127,7 +129,8 @@ class Chapter:
         return state if whole and state.get("status") == "passed" else None
 
     def start(self, threads):
-        for old in (self.state, self.ipynb, self.html):
+        self.scratch = tempfile.mkdtemp(prefix="course-")
+        for old in (self.state, self.ipynb, self.html, self.log):
             old.unlink(missing_ok=True)
         job = {
             "source": str(self.source),
@@ -136,6 +139,7 @@ class Chapter:
             "mark": self.mark,
             "parameters": self.parameters,
             "timeout": self.timeout,
+            "scratch": self.scratch,
             "cwd": str(self.source.parent),
         }
         path = self.out / "state" / f"{self.name}.job"
@@ -147,7 +151,6 @@ class Chapter:
             )
         if threads:
             environment.setdefault("OMP_NUM_THREADS", str(threads))
-        self.log.unlink(missing_ok=True)
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "course_utils.notebooks.execute", str(path)],
@@ -167,7 +170,10 @@ class Chapter:
         if self.process:
             self.process.wait()
             self.process.stdin.close()
-        return processes.end_marked(self.mark, patience=1.0 if self.result else 0.0)
+        left = processes.end_marked(self.mark, patience=1.0 if self.result else 0.0)
+        if self.scratch:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+        return left
 
     def finish(self, result):
         """Take the result, clean up, and write the state: from here on a resumed run will not repeat it."""
