@@ -12,6 +12,9 @@ import torch
 
 from course_utils import training
 from course_utils.models import autoencoder, classifier, energy, vae
+from course_utils.models.autoregressive import baselines, pixelcnn, pixelrnn, transformer
+from course_utils.models.autoregressive import made as made_family
+from course_utils.models.autoregressive.outputs import Head
 
 B, K = 6, 3  # batch, classes
 
@@ -67,6 +70,15 @@ CASES = [
     Case("convolutional autoencoder", lambda: autoencoder.conv_autoencoder((1, 8, 8), 3, width=4), grey_images),
     Case("VAE", lambda: vae.mlp_vae((1, 8, 8), (10,), 3), binary_images, "elbo sample", binary),
     Case("convolutional VAE", lambda: vae.conv_vae((1, 8, 8), 3, width=4), binary_images, "elbo sample", binary),
+    Case("logistic pixels", lambda: baselines.LogisticPixels((1, 8, 8)), binary_images, "log_prob sample", binary),
+    Case("MADE", lambda: made_family.MADE((1, 8, 8), hidden=(20,)), binary_images, "log_prob sample", binary),
+    Case("PixelCNN", lambda: pixelcnn.PixelCNN((1, 8, 8), width=8, n_blocks=2), binary_images,
+         "log_prob sample", binary),
+    Case("gated PixelCNN, 17 levels", lambda: pixelcnn.GatedPixelCNN((1, 8, 8), width=8, n_blocks=2, head=Head(17)),
+         lambda: (16 * grey_images()).round() / 16, "log_prob sample", unit),
+    Case("PixelRNN", lambda: pixelrnn.PixelRNN((1, 8, 8), width=8), binary_images, "log_prob sample", binary),
+    Case("pixel transformer", lambda: transformer.PixelTransformer((1, 8, 8), width=16, n_blocks=1), binary_images,
+         "log_prob sample", binary),
 ]
 METHODS = {"log_prob", "elbo", "sample"}
 

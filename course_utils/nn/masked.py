@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 
 def causal_mask(size, kind, n_in=1, n_out=1, colours=1):
-    """Ones where a ``size x size`` kernel may look, without the rows below its centre: ``(n_out, n_in, size//2+1, size)``.
+    """Ones where a ``size x size`` kernel may look, without rows below its centre: ``(n_out, n_in, size//2+1, size)``.
 
     Everything above the centre row and left of the centre is seen. At the centre, an image with several ``colours`` is
     read red, green, blue: channels are split into that many equal groups, and an output group sees the input groups
@@ -60,7 +60,7 @@ class MaskedConv2d(nn.Module):
         return F.conv2d(x, self.weight * self.mask, self.bias)
 
     def parts(self):
-        """The kernel in two: ``(n_out, n_in, r, 2r+1)`` for the rows above, ``(n_out, n_in, r+1)`` for the pixel's own row."""
+        """The kernel in two: ``(n_out, n_in, r, 2r+1)`` for the rows above, ``(n_out, n_in, r+1)`` for its own row."""
         weight, radius = self.weight * self.mask, self.mask.shape[-1] // 2
         return weight[:, :, :radius], weight[:, :, radius, : radius + 1]
 
@@ -104,9 +104,10 @@ class RowsAboveConv2d(nn.Conv2d):
 
 
 class MaskedLinear(nn.Module):
-    """A linear layer times a fixed mask, ``(B, n_in) -> (B, n_out)``; ``mask`` is ``(n_out, n_in)``, 1 where an output sees.
+    """A linear layer times a mask, ``(B, n_in) -> (B, n_out)``; ``mask`` is ``(n_out, n_in)``, 1 where an output sees.
 
-    ``forward(x, mask)`` takes another mask for one call, for a network that serves several orders.  Taught in chapter 02.
+    ``forward(x, mask)`` takes another mask for one call: for a network that serves several orders.
+    Taught in chapter 02.
     """
 
     def __init__(self, mask):

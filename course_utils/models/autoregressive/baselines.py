@@ -60,7 +60,7 @@ class PixelHistograms(nn.Module):
 
 
 class LogisticPixels(nn.Module):
-    """FVSBN: the parameters of pixel i are a linear function of the pixels before it. One triangular matrix, no hidden unit."""
+    """FVSBN: the parameters of pixel i are a linear function of the pixels before it. One triangular matrix."""
 
     def __init__(self, shape, *, head=None):
         super().__init__()

@@ -38,7 +38,7 @@ def random_orders(n, n_pixels, generator=None):
 
 
 class MADE(nn.Module):
-    """A masked network for images of ``shape`` (C, H, W). ``orders`` (K, C·H·W) lists its reading orders; default: raster.
+    """A masked network for images of ``shape`` (C, H, W). ``orders`` (K, C·H·W): its reading orders, else raster.
 
     With K > 1 the same weights serve all orders, each through its own masks, and the model is their *mixture*:
     p(x) = mean over k of p_k(x), which is normalised because each p_k is. (Averaging logits instead is not: see
@@ -84,7 +84,7 @@ class MADE(nn.Module):
         return torch.logsumexp(each, 0) - math.log(len(each))
 
     def averaged_logits(self, x):
-        """The tempting ensemble that is *not* a joint distribution: mean over orders of the params, as one distribution.
+        """The tempting ensemble that is *not* a joint distribution: params averaged over the orders.
 
         No order remains in which each pixel sees only earlier ones, so the product of its factors need not sum to 1.
         """
@@ -100,7 +100,7 @@ class MADE(nn.Module):
         check_label(0, y)
         counts = torch.randint(len(self.orders), (n,)).bincount(minlength=len(self.orders)).tolist()
         drawn = [ancestral_sample(self.in_order(k), count) for k, count in enumerate(counts) if count]
-        return torch.cat(drawn)[torch.randperm(n)] if n else self.orders.new_zeros(0, *self.shape).float()
+        return torch.cat(drawn)[torch.randperm(n)]
 
     def in_order(self, k):
         """This model read in its k-th order only, in the form that the samplers take."""

@@ -11,7 +11,7 @@ def to_levels(x, levels):
     """Images in [0, 1] to integers 0 … levels-1. Raises when x is not on the grid of that many grey levels."""
     scaled = x * (levels - 1)
     integers = scaled.round()
-    if (scaled - integers).abs().max() > 1e-3 * levels or integers.min() < 0 or integers.max() > levels - 1:
+    if (scaled - integers).abs().max() > 0.05 or integers.min() < 0 or integers.max() > levels - 1:
         raise ValueError(
             f"expected images in [0, 1] with {levels} grey levels, got values between them (range "
             f"{x.min():.3g} to {x.max():.3g}): binarise or quantise the images, or build the model with other levels"
@@ -52,7 +52,9 @@ class Head:
 
 
 class DiscretisedLogisticMixture(Distribution):
-    r"""A mixture of logistics, cut into grey levels: :math:`P(x)=\sum_k w_k\,[\sigma((x+½-\mu_k)/s_k)-\sigma((x-½-\mu_k)/s_k)]`.
+    r"""A mixture of logistics, cut into grey levels.
+
+    .. math:: P(x) = \sum_k w_k\,[\sigma((x+½-\mu_k)/s_k) - \sigma((x-½-\mu_k)/s_k)]
 
     The lowest level also takes the whole left tail and the highest the right one, so the levels sum to 1. ``weight``
     are logits. The axis of grey is scaled to [-1, 1]; ``mu`` and ``log_scale`` live there. All three are ``(…, M)``.
@@ -107,7 +109,7 @@ def inverse_cdf(distribution, uniforms):
 
 
 def tempered(distribution, temperature):
-    r"""The distribution proportional to :math:`p^{1/T}`: T < 1 sharpens every pixel, T > 1 blurs it, T = 1 changes nothing."""
+    r"""The distribution proportional to :math:`p^{1/T}`: T < 1 sharpens every pixel, T > 1 blurs it."""
     if temperature == 1:
         return distribution
     if isinstance(distribution, Bernoulli):

@@ -19,7 +19,7 @@ from course_utils.nn.masked import MaskedConv2d, MaskedRowConv2d, RowsAboveConv2
 
 
 class ResidualBlock(nn.Module):
-    """x + masked kxk(relu(x)), (B, C, H, W). It starts close to the identity, so a deep stack learns from the first step."""
+    """x + masked kxk(relu(x)), (B, C, H, W). It starts close to the identity, so a deep stack learns at once."""
 
     def __init__(self, width, size, colours=1):
         super().__init__()
@@ -32,9 +32,9 @@ class ResidualBlock(nn.Module):
 
 
 class PixelCNN(nn.Module):
-    """Masked convolutions with residual blocks. ``model(x, y)`` is the distribution of every pixel given those before it.
+    """Masked convolutions with residual blocks. ``model(x, y)`` is the distribution of each pixel given those before.
 
-    x: (B, C, H, W) in [0, 1] on the grid of ``head.levels`` grey levels; y: (B,) class numbers if ``n_classes`` is given.
+    x: (B, C, H, W) in [0, 1] on the grid of ``head.levels`` grey levels; y: (B,) class numbers, with ``n_classes``.
     Its stack of square kernels has a blind spot to the upper right: see :class:`GatedPixelCNN`.
     """
 
@@ -141,13 +141,13 @@ class GatedLayer(nn.Module):
 
 
 def gate(a, colours=1):
-    """tanh(half of the channels) * sigmoid(the other half), each colour's channels halved by themselves: (B, 2n, …) -> (B, n, …)."""
+    """tanh(half of the channels) * sigmoid(the other half), colour by colour: (B, 2n, …) -> (B, n, …)."""
     signal, valve = a.unflatten(1, (colours, 2, -1)).unbind(2)
     return (torch.tanh(signal) * torch.sigmoid(valve)).flatten(1, 2)
 
 
 class GatedPixelCNN(PixelCNN):
-    """Two stacks instead of one, so that no earlier pixel is out of sight, and gates. Same interface as :class:`PixelCNN`.
+    """Two stacks instead of one, so that no earlier pixel is out of sight, and gates. Used like :class:`PixelCNN`.
 
     The vertical stack sees everything above the row and nothing of the row itself, so it needs no mask and no pixel of
     it can leak; the horizontal stack sees the row to the left, and the vertical stack.

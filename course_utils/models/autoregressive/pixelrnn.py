@@ -19,14 +19,14 @@ from course_utils.nn.masked import MaskedConv2d, MaskedRowConv2d
 
 
 def lstm_step(gates, c, colours=1):
-    """One step: c' = sigmoid(f) c + sigmoid(i) tanh(g), h' = sigmoid(o) tanh(c'). gates (B, 4n, L), c (B, n, L) -> (c', h')."""
+    """c' = sigmoid(f) c + sigmoid(i) tanh(g), h' = sigmoid(o) tanh(c'). gates (B, 4n, L), c (B, n, L) -> (c', h')."""
     o, f, i, g = (part.flatten(1, 2) for part in gates.unflatten(1, (colours, 4, -1)).unbind(2))
     c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
     return c, torch.sigmoid(o) * torch.tanh(c)
 
 
 def skew(x):
-    """Shift row i to the right by i places, so that each diagonal becomes a column: (B, C, H, W) -> (B, C, H, H + W - 1)."""
+    """Shift row i to the right by i places: each diagonal becomes a column. (B, C, H, W) -> (B, C, H, H + W - 1)."""
     batch, channels, height, width = x.shape
     x = F.pad(x, (0, height))                                        # (B, C, H, W + H)
     return x.flatten(2)[..., : height * (width + height - 1)].unflatten(2, (height, width + height - 1))
@@ -102,7 +102,7 @@ class DiagonalBiLSTM(nn.Module):
 
 
 class PixelRNN(nn.Module):
-    """A stack of recurrent layers. ``layer`` is :class:`RowLSTM` or :class:`DiagonalBiLSTM`; otherwise like a PixelCNN."""
+    """A stack of recurrent layers, :class:`RowLSTM` or :class:`DiagonalBiLSTM`; otherwise like a PixelCNN."""
 
     def __init__(self, shape, *, layer=RowLSTM, width=32, n_layers=1, first=7, head=None):
         super().__init__()

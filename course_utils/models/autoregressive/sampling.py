@@ -22,7 +22,7 @@ def raster_order(shape):
 def ancestral_sample(model, n, y=None, *, uniforms=None, start=None, known=None, temperature=1.0):
     """The naive sampler: one full forward pass for each unknown pixel. (n, C, H, W) in [0, 1].
 
-    ``model`` has ``shape``, ``head`` and ``params(x, y)``; it may have ``order``, the positions in the order they are drawn.
+    ``model`` has ``shape``, ``head`` and ``params(x, y)``; it may have ``order``, the positions as they are drawn.
     ``uniforms`` (n, C, H, W) are the random numbers; without them torch's own generator gives them.
     ``start`` (broadcast to n images) and ``known`` (C, H, W), true where ``start`` is to be kept, complete an image.
     Taught in chapter 02.
@@ -42,7 +42,9 @@ def cached_sample(model, n, y=None, *, uniforms=None, start=None, known=None, te
     """The same samples as :func:`ancestral_sample` from the same ``uniforms``, at a small part of the cost.
 
     ``model.start_cache(x, y)`` returns an object with ``row(i)``, called before row i, and ``pixel(j, c)``, which reads
-    what is drawn so far from ``x`` and returns the parameters of colour c of pixel (i, j), (n, P).  Taught in chapter 02.
+    what is drawn so far from ``x`` and returns the parameters of colour c of pixel (i, j), (n, P).
+
+    Taught in chapter 02.
     """
     x, uniforms, known = _canvas(model, n, uniforms, start, known)
     channels, height, width = model.shape
@@ -126,6 +128,6 @@ class RowsAboveCache:
         self.seen = layer.weight.new_zeros(n, layer.in_channels, rows, width + 2 * self.pad)
 
     def row(self, x):
-        """Output row, (n, n_out, 1, W), given one more input row, (n, n_in, 1, W): its own (B), or the one above (A)."""
+        """Output row (n, n_out, 1, W), given one more input row (n, n_in, 1, W): its own (B), or the one above (A)."""
         self.seen = torch.cat([self.seen[:, :, 1:], F.pad(x, (self.pad, self.pad))], 2)
         return F.conv2d(self.seen, self.layer.weight, self.layer.bias)

@@ -5,8 +5,8 @@ r"""Pixels as tokens: a small causal transformer that predicts the next one.
     h = h + attention(h), h = h + MLP(h), a few times; position i attends to positions <= i only
     log p(x) = sum over i of log p(x_i | h_i)
 
-Sources: Vaswani et al. 2017 (arXiv:1706.03762); pixels as tokens: Parmar et al. 2018 (arXiv:1802.05751), Child et al. 2019
-(arXiv:1904.10509).  Taught in chapter 02.
+Sources: Vaswani et al. 2017 (arXiv:1706.03762); pixels as tokens: Parmar et al. 2018 (arXiv:1802.05751),
+Child et al. 2019 (arXiv:1904.10509).  Taught in chapter 02.
 """
 
 import torch

@@ -1,0 +1,139 @@
+"""Trains every autoregressive model on one binarised set; writes the table and the weights that chapter 02 shows.
+
+    python -m course_utils.benchmarks.autoregressive --dataset mnist --data-dir data --only pixelcnn
+"""
+
+import datetime
+import json
+import math
+import platform
+import time
+from dataclasses import dataclass, field
+
+import click
+import torch
+
+from course_utils import shipped, training
+from course_utils.data import images
+from course_utils.models.autoregressive.baselines import LogisticPixels, PixelHistograms
+from course_utils.models.autoregressive.made import MADE
+from course_utils.models.autoregressive.pixelcnn import GatedPixelCNN, PixelCNN
+from course_utils.models.autoregressive.pixelrnn import DiagonalBiLSTM, PixelRNN, RowLSTM
+from course_utils.models.autoregressive.transformer import PixelTransformer
+
+COMMAND = "course_utils.benchmarks.autoregressive"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one model of the table is trained. ``make(shape, n_classes)`` gives the model."""
+
+    title: str
+    make: object
+    n_steps: int = 0
+    lr: float = 3e-3
+    batch_size: int = 16
+    labels: bool = False
+    sets: tuple = field(default=("mnist", "handwriting"))
+
+
+RECIPES = {
+    "independent": Recipe("independent pixels", lambda shape, k: PixelHistograms(shape)),
+    "mixture": Recipe("class mixture", lambda shape, k: PixelHistograms(shape, n_classes=k)),
+    "logistic": Recipe("logistic pixels (FVSBN)", lambda shape, k: LogisticPixels(shape), 4_000, 2e-3, 100),
+    "made": Recipe("MADE", lambda shape, k: MADE(shape, hidden=(1000,)), 6_000, 1e-3, 128),
+    "rowlstm": Recipe("PixelRNN, Row LSTM", lambda shape, k: PixelRNN(shape, layer=RowLSTM), 4_000, 4e-3),
+    "bilstm": Recipe("PixelRNN, Diagonal BiLSTM",
+                     lambda shape, k: PixelRNN(shape, layer=DiagonalBiLSTM, width=24), 2_500, 4e-3),
+    "pixelcnn": Recipe("PixelCNN", lambda shape, k: PixelCNN(shape), 6_500, 4e-3),
+    "gated": Recipe("gated PixelCNN", lambda shape, k: GatedPixelCNN(shape), 3_500, 4e-3),
+    "conditional": Recipe("gated PixelCNN given the class",
+                          lambda shape, k: GatedPixelCNN(shape, n_classes=k), 3_500, 4e-3, labels=True),
+    "transformer": Recipe("pixel transformer", lambda shape, k: PixelTransformer(shape), 1_000, 2e-3),
+}
+
+
+def one_cycle(optimizer, n_steps, warm_up=100):
+    """Learning rate: up in ``warm_up`` steps, then down to 1 % along half a cosine."""
+    def factor(step):
+        return min(1, (step + 1) / warm_up) * max(0.01, 0.5 * (1 + math.cos(math.pi * step / n_steps)))
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def train(recipe, data, device="cpu", seed=0, n_steps=None):
+    """A trained model and the CPU seconds it took (all threads added up). Images are binarised anew at every use."""
+    n_steps = n_steps or recipe.n_steps
+    torch.manual_seed(seed)
+    model = recipe.make(data.shape, len(data.classes)).to(device)
+    start = time.process_time()
+    if not recipe.n_steps:
+        x = images.to_float(data.train.images)
+        labels = data.train.labels if len(model.log_p) > 1 else None
+        return model.fit(images.binarise(x), labels), time.process_time() - start
+    batches = images.batches(data.train.images, recipe.batch_size, data.train.labels if recipe.labels else None)
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, betas=(0.9, 0.99), fused=True)
+
+    def objective(batch):
+        x, y = batch if recipe.labels else (batch, None)
+        x = images.binarise(x)
+        return model.loss((x, y) if recipe.labels else x)
+
+    training.fit(objective, optimizer, batches, n_steps, description=recipe.title, clip_norm=50,
+                 scheduler=one_cycle(optimizer, n_steps))
+    return model, time.process_time() - start
+
+
+def nll(model, split, labels=False):
+    """Mean negative log-likelihood in nats of a binarised split."""
+    with training.evaluating(model):
+        parts = [model.log_prob(images.to_float(part.images), *([part.labels] if labels else []))
+                 for part in (split[i : i + 200] for i in range(0, len(split), 200))]
+    return -torch.cat(parts).mean().item()
+
+
+def sampling_seconds(model, n=64, y=None):
+    start = time.process_time()
+    with training.evaluating(model):
+        model.sample(n, y)
+    return time.process_time() - start
+
+
+@click.command()
+@click.option("--dataset", default="mnist")
+@click.option("--data-dir", default="")
+@click.option("--only", multiple=True, type=click.Choice(list(RECIPES)), help="models to train; others keep their rows")
+@click.option("--device", default="cpu")
+@click.option("--seed", default=0)
+@click.option("--steps", type=int, help="other than the recipe's number of steps")
+def main(dataset, data_dir, only, device, seed, steps):
+    """Train the autoregressive models; write their table and weights into data/pretrained."""
+    data = images.load(dataset, seed=seed, data_dir=data_dir).to(device)
+    fixed = images.binarised(data, seed=0)                           # validation and test: one draw, once and for all
+    path = shipped.folder() / f"autoregressive_{dataset}.json"
+    for name in only or RECIPES:
+        recipe = RECIPES[name]
+        model, seconds = train(recipe, data, device, seed, steps)
+        y = torch.arange(64, device=device) % len(data.classes) if recipe.labels else None
+        row = {
+            "name": name, "title": recipe.title,
+            "test_nats": round(nll(model, fixed.test, recipe.labels), 3),
+            "valid_nats": round(nll(model, fixed.valid, recipe.labels), 3),
+            "parameters": sum(p.numel() for p in model.parameters()) or model.log_p.numel(),
+            "n_steps": steps or recipe.n_steps, "batch_size": recipe.batch_size,
+            "train_cpu_seconds": round(seconds, 1), "sample_64_cpu_seconds": round(sampling_seconds(model, y=y), 2),
+            "threads": torch.get_num_threads(), "device": str(device), "seed": seed, "torch": torch.__version__,
+            "processor": platform.machine(), "date": datetime.date.today().isoformat(),
+            "command": f"python -m {COMMAND} --dataset {dataset} --only {name} --seed {seed}"
+            + (f" --steps {steps}" if steps else "") + (f" --device {device}" if device != "cpu" else ""),
+        }  # fmt: skip
+        print(json.dumps(row), flush=True)
+        table = json.loads(path.read_text()) if path.exists() else {"dataset": dataset, "rows": []}
+        rows = {r["name"]: r for r in table["rows"]} | {name: row}
+        table["rows"] = [rows[n] for n in RECIPES if n in rows]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(table, indent=1) + "\n")
+        training.save_weights(path.parent / f"{name}_{dataset}.safetensors", model, row, torch.float16)
+
+
+if __name__ == "__main__":
+    main()
