@@ -134,3 +134,35 @@ def test_every_image_size_comes_back(build, size):
     model = build(shape=(1, size, size), n_words=4, width=8)
     x = torch.rand(2, 1, size, size).round()
     assert model.decode(model.encode(x)).mean.shape == x.shape
+
+
+class FairPixels:
+    """Every binary image of a shape equally likely."""
+
+    def __init__(self, shape):
+        self.shape = shape
+
+    def log_prob(self, x):
+        assert x.shape[1:] == self.shape and ((x == 0) | (x == 1)).all()
+        return -x[0].numel() * torch.tensor(2.0).log().expand(len(x))
+
+    def sample(self, n):
+        return torch.randint(2, (n, *self.shape)).float()
+
+
+def test_words_survive_the_way_through_bits_and_their_probability_is_the_model_s():
+    grids = [(2, 2), (3, 4)]
+    shape = vqvae.WordsAsBits.image_shape(16, grids)
+    assert shape == (4, 5, 4)
+    prior = vqvae.WordsAsBits(FairPixels(shape), 16, grids)
+    codes = tuple(torch.randint(16, (6, *grid)) for grid in grids)
+    assert all(torch.equal(a, b) for a, b in zip(prior.from_image(prior.to_image(codes)), codes, strict=True))
+    torch.testing.assert_close(prior.log_prob(codes), -80 * torch.tensor(2.0).log().expand(6))
+    drawn = prior.sample(5)
+    assert [tuple(grid.shape) for grid in drawn] == [(5, 2, 2), (5, 3, 4)]
+    assert all(0 <= grid.min() and grid.max() < 16 for grid in drawn)
+
+
+def test_words_that_do_not_fill_their_bits_are_refused():
+    with pytest.raises(ValueError, match="power of two"):
+        vqvae.WordsAsBits.image_shape(48, [(2, 2)])
