@@ -1,8 +1,8 @@
-"""Things to touch: each function takes what a chapter has computed and returns a :class:`~course_utils.widgets.demo.Demo`.
+"""Things to touch: each function takes what a chapter has computed and returns a :class:`.demo.Demo`.
 
-To add one: write ``js/<name>.js`` (a ``render({ model, el })`` that draws with the helpers of ``js/common.js``), a Python
-function that returns ``Demo("<name>", sliders=…, data=…, picture=…, alt=…)``, name it below, and give the tests an example
-in ``tests/browser/examples.py``. Nothing here trains, samples or imports a model.
+To add one: write ``js/<name>.js`` (a ``render({ model, el })`` that draws with the helpers of ``js/common.js``) and a
+Python function that returns ``Demo("<name>", sliders=…, data=…, picture=…, alt=…)``; name it below; give the tests an
+example in ``tests/browser/examples.py``. Nothing here trains, samples or imports a model.
 """
 
 from course_utils.widgets.kl_explorer import kl_explorer

@@ -28,7 +28,7 @@ def chromium():
 
 
 def missing():
-    """What a browser test needs and this machine lacks, with the command that brings it; ``""`` when nothing is missing."""
+    """What a browser test needs and is not here, with the command that brings it; ``""`` when nothing is missing."""
     if importlib.util.find_spec("playwright") is None:
         return "playwright is not installed: pip install -e '.[dev]'"
     if importlib.util.find_spec("jupyterlab") is None:
@@ -71,9 +71,11 @@ class Jupyter:
         places = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime",
                   "IPYTHONDIR": "ipython"}
         environment = dict(os.environ, HOME=str(self.home), JUPYTERLAB_SETTINGS_DIR=str(settings), OMP_NUM_THREADS="1",
+                           PYTHONPATH=os.pathsep.join(sys.path),  # kernels import what this process can
                            **{name: str(self.home / place) for name, place in places.items()})
         command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--ip=127.0.0.1", "--allow-root",
-                   f"--port={self.port}", f"--ServerApp.root_dir={self.folder}", f"--IdentityProvider.token={self.token}",
+                   f"--port={self.port}", f"--ServerApp.root_dir={self.folder}",
+                   f"--IdentityProvider.token={self.token}",
                    "--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True",
                    "--ServerApp.terminals_enabled=False"]
         self.log = open(self.home / "log", "w")  # noqa: SIM115  (closed in __exit__)
@@ -114,20 +116,22 @@ def write_notebook(path, *cells):
     return path
 
 
-def run_all(page, url, wait=".course-demo"):
-    """Open a notebook, wait for its kernel, run every cell, and wait until a demo stands there."""
+def run_all(page, url, demos=1):
+    """Open a notebook, wait for its kernel, run every cell, and wait until that many demos stand there."""
     page.goto(url)
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000)
-    page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'",
-                           timeout=90_000)
+    kernel = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel"
+    page.wait_for_function(f"() => {kernel}?.status === 'idle'", timeout=90_000)
     page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
-    page.wait_for_selector(wait, timeout=90_000, state="visible")
+    page.wait_for_function("(n) => document.querySelectorAll('.course-demo[data-shown]').length >= n", arg=demos,
+                           timeout=90_000)
     page.wait_for_selector(".widget-slider .noUi-handle", timeout=30_000)
 
 
-def drag(page, selector, dx, dy=0, moves=150, hertz=60):
-    """Press on the element, move by (dx, dy) pixels in ``moves`` steps paced by the clock, let go."""
-    box = page.locator(selector).first.bounding_box()
+def drag(page, target, dx, dy=0, moves=150, hertz=60):
+    """Press on the locator ``target``, move by (dx, dy) pixels in ``moves`` steps paced by the clock, let go."""
+    target.scroll_into_view_if_needed()
+    box = target.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x, y)
     page.mouse.down()
@@ -138,6 +142,6 @@ def drag(page, selector, dx, dy=0, moves=150, hertz=60):
     page.mouse.up()
 
 
-def shown(page, selector=".course-demo"):
-    """The slider values that the last painted frame shows."""
-    return json.loads(page.locator(selector).first.get_attribute("data-shown"))
+def shown(place):
+    """The slider values that the last painted frame of the first demo in ``place`` (a page or locator) shows."""
+    return json.loads(place.locator(".course-demo").first.get_attribute("data-shown"))

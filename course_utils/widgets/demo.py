@@ -38,7 +38,7 @@ body {{ margin: 0; background: #fff; font: 14px/1.4 system-ui, 'DejaVu Sans', sa
 
 @dataclass(frozen=True)
 class Slider:
-    """A number the hand moves: becomes a trait of the widget, a ``FloatSlider``, and ``model.get(name)`` in the module."""
+    """A number the hand moves: a trait of the widget, a ``FloatSlider``, and ``model.get(name)`` in the module."""
 
     name: str
     label: str
@@ -80,9 +80,9 @@ def front_end():
 class Demo:
     """What a notebook shows when the last line of a cell is a demo.
 
-    ``module``: name of the file in ``js/``. ``sliders``: :class:`Slider`, in the order they are drawn. ``data``: constants
-    for the module; numbers, strings, lists, dicts, arrays. ``picture(values)``: a matplotlib figure of the same thing for
-    given slider values, drawn without any browser. ``alt``: one sentence for a reader who cannot see the picture.
+    ``module``: name of the file in ``js/``. ``sliders``: :class:`Slider`, in the order they are drawn. ``data``:
+    constants for the module; numbers, strings, lists, dicts, arrays. ``picture(values)``: a matplotlib figure of the
+    same thing for given slider values, drawn without any browser. ``alt``: one sentence for a reader who cannot see it.
     """
 
     def __init__(self, module, *, sliders, data, picture, alt, height=520):
@@ -114,8 +114,8 @@ class Demo:
     def observe(self, callback):
         """Call ``callback(values)`` whenever the hand has rested for 150 ms.
 
-        Without a front end nobody moves a slider: then the callback is tried once at the low end, the middle and the high
-        end of the sliders, so that a callback that raises stops an unattended run.
+        Without a front end nobody moves a slider: then the callback is tried once at the low end, the middle and the
+        high end of the sliders, so that a callback that raises stops an unattended run.
         """
         if front_end() == "widgets":
             self.live.observe(lambda change: callback(dict(change.new)), names="settled")
@@ -171,11 +171,10 @@ class Demo:
 
     # ---- what Jupyter asks -------------------------------------------------------------------------------------------
     def _repr_mimebundle_(self, include=None, exclude=None):
-        bundle = {"text/plain": repr(self), "text/html": self.html(), "image/png": base64.b64encode(self.png()).decode()}
+        bundle = {"text/html": self.html(), "image/png": base64.b64encode(self.png()).decode()}
         if front_end() == "widgets":
             bundle |= self.view._repr_mimebundle_()
-            bundle["text/plain"] = repr(self)
-        return bundle, {"image/png": {"alt": self.alt}}
+        return bundle | {"text/plain": repr(self)}, {"image/png": {"alt": self.alt}}
 
     def __repr__(self):
         return f"Demo({self.module}: {', '.join(s.name for s in self.sliders)})"

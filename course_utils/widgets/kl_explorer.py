@@ -34,7 +34,7 @@ def kl_explorer(truth):
         return _picture(x, log_p, data["view"], **values)
 
     return Demo("kl_explorer", sliders=sliders, data=data, picture=picture, height=640,
-                alt="A truth p with two bumps, a Gaussian forecast q over it, and bars for KL(p‖q), KL(q‖p) and JS(p, q).")
+                alt="A truth p with two bumps, a Gaussian forecast q, and bars for KL(p‖q), KL(q‖p) and JS(p, q).")
 
 
 def divergences(x, log_p, mu, sigma):
@@ -54,10 +54,10 @@ def divergences(x, log_p, mu, sigma):
 def _grid(truth):
     """2,601 points wide enough for every q of the sliders, and log p there."""
     if truth.batch_shape or truth.event_shape:
-        raise ValueError(f"the truth must be one density over the real line; got batch_shape={tuple(truth.batch_shape)} "
-                         f"and event_shape={tuple(truth.event_shape)}")
+        raise ValueError("the truth must be one density over the real line, so batch_shape=() and event_shape=(); got "
+                         f"{tuple(truth.batch_shape)} and {tuple(truth.event_shape)}")
     centre, spread = float(truth.mean), float(truth.stddev)
-    x = torch.linspace(centre - 14 * spread, centre + 14 * spread, 2601, dtype=torch.float64)
+    x = torch.linspace(centre - 16 * spread, centre + 16 * spread, 2601, dtype=torch.float64)
     return x.numpy(), truth.log_prob(x).double().numpy(), centre, spread
 
 
@@ -97,7 +97,8 @@ def _picture(x, log_p, view, mu, sigma):
     curves, bars = figure.subplots(1, 2, width_ratios=(3, 1))
     seen = (x > view[0]) & (x < view[1])
     q = np.exp(-0.5 * ((x - mu) / sigma) ** 2) / (sigma * math.sqrt(2 * math.pi))
-    for y, colour, name in ((np.exp(log_p), "#5f6b76", "truth p"), (q, PALETTE[1], f"forecast q: μ={mu:.2f}, σ={sigma:.2f}")):
+    forecast = f"forecast q: μ={mu:.2f}, σ={sigma:.2f}"
+    for y, colour, name in ((np.exp(log_p), "#5f6b76", "truth p"), (q, PALETTE[1], forecast)):
         curves.plot(x[seen], y[seen], color=colour, label=name)
         curves.fill_between(x[seen], y[seen], color=colour, alpha=0.2)
     curves.set(title="A Gaussian forecast for a truth with two bumps", xlabel="x", ylabel="density", xlim=view,

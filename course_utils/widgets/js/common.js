@@ -60,6 +60,14 @@ const course = (() => {
   function card(el) {
     const root = node("div", { class: "course-demo" }, node("style", { text: css }));
     el.append(root);
+    // Jupyter takes arrow keys for itself unless the focused element carries this mark: give it to the ipywidgets sliders
+    // beside us too. The box around us is known once we are in the page, which is when we first have a size.
+    new ResizeObserver((_, watcher) => {
+      root.closest(".widget-vbox")?.addEventListener("focusin", (event) => {
+        event.target.setAttribute("data-lm-suppress-shortcuts", "true");
+      });
+      watcher.disconnect();
+    }).observe(root);
     return root;
   }
 
@@ -167,6 +175,7 @@ const course = (() => {
       timer = setTimeout(() => { model.set("settled", values(model)); model.save_changes(); }, 150);
     };
     for (const name of names(model)) model.on(`change:${name}`, changed);
+    root.model = model; // what was asked for, to compare with what is shown
     paint();
     return {
       again,
@@ -216,7 +225,8 @@ const course = (() => {
     const knob = node("div", { class: "handle", role: "slider", tabindex: "0", "aria-label": label,
       "data-lm-suppress-shortcuts": "true", style: { "--c": c } });
     stage.layer.append(knob);
-    draggable(stage, knob, drag);
+    // Keep the distance between pointer and centre, so that the handle does not jump when it is taken at its rim.
+    draggable(stage, knob, (x, y, [dx, dy]) => drag(x - dx, y - dy), (x, y) => [x - knob.at[0], y - knob.at[1]]);
     knob.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
       if (!step) return;
@@ -226,6 +236,7 @@ const course = (() => {
       key(step[0] * size, step[1] * size);
     });
     knob.place = (x, y, spoken, now) => {
+      knob.at = [x, y];
       knob.style.left = `${100 * x / stage.width}%`;
       knob.style.top = `${100 * y / stage.height}%`;
       knob.setAttribute("aria-valuetext", spoken);

@@ -9,7 +9,7 @@ function divergences({ low, step, logP }, mu, sigma) {
     const u = (low + i * step - mu) / sigma;
     const lp = logP[i], lq = -0.5 * u * u - logScale;
     const p = Math.exp(lp), q = Math.exp(lq);
-    const lm = Math.log(0.5 * (p + q));
+    const lm = Math.max(lp, lq) + Math.log1p(Math.exp(-Math.abs(lp - lq))) - Math.LN2; // log of the middle, no underflow
     if (p > 0) { forward += p * (lp - lq); toMiddle += p * (lp - lm); }
     if (q > 0) { backward += q * (lq - lp); toMiddle += q * (lq - lm); }
   }

@@ -1,0 +1,38 @@
+"""One Chromium and one Jupyter server for all browser tests; skipped, with the reason, where there is none."""
+
+import pytest
+from browser.examples import EXAMPLES
+
+from course_utils.widgets import browser
+
+CELL = "demo = EXAMPLES['{name}']()\nheard['{name}'] = []\ndemo.observe(heard['{name}'].append)\ndemo"
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    if reason := browser.missing():
+        pytest.skip(reason)
+    with browser.browser() as context:
+        yield context
+
+
+@pytest.fixture(scope="session")
+def jupyter(tmp_path_factory, chromium):
+    """A server with ``all.ipynb`` (a cell per demo after one of imports) and ``one.ipynb`` (only the first demo)."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    cells = ["from browser.examples import EXAMPLES\nheard = {}", *(CELL.format(name=name) for name in EXAMPLES)]
+    browser.write_notebook(folder / "all.ipynb", *cells)
+    browser.write_notebook(folder / "one.ipynb", *cells[:2])
+    with browser.Jupyter(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def page(chromium):
+    """A fresh page which collects what goes wrong on it in ``page.troubles``."""
+    page = chromium.new_page()
+    page.troubles = []
+    page.on("pageerror", lambda error: page.troubles.append(str(error)))
+    page.on("console", lambda message: page.troubles.append(message.text) if message.type == "error" else None)
+    yield page
+    page.close()

@@ -1,0 +1,63 @@
+"""Every demo in a real JupyterLab, the first also in Notebook 7: drag, press keys, and ask which values are shown."""
+
+import json
+
+import pytest
+from browser.examples import EXAMPLES
+
+from course_utils.widgets import browser
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+TARGETS = {".course-demo .handle": -20, ".widget-slider .noUi-handle": 60}
+ASKED = "(root) => Object.fromEntries(root.model.get('sliders').map((s) => [s.name, root.model.get(s.name)]))"
+TELL = """async (name) => {
+  const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+  const run = kernel.requestExecute({ code: `import json; print(json.dumps(heard["${name}"][-1]))` });
+  let text = "";
+  run.onIOPub = (message) => { if (message.header.msg_type === "stream") text += message.content.text; };
+  await run.done;
+  return text;
+}"""
+
+
+def settle(page):
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def exercise(page, cell, demo):
+    """Drag and press keys on the demo in ``cell``; the values asked for last are the values shown last."""
+    root = cell.locator(".course-demo")
+    assert browser.shown(cell) == pytest.approx({s.name: s.value for s in demo.sliders})
+    for target, dx in TARGETS.items():
+        for knob in cell.locator(target).all()[:2]:
+            before = browser.shown(cell)
+            browser.drag(page, knob, dx, moves=20)
+            settle(page)
+            after = browser.shown(cell)
+            assert after != before, f"dragging {target} changes nothing"
+            assert after == root.evaluate(ASKED), "the last value is not the one shown"
+            knob.focus()
+            for key in ("ArrowRight", "ArrowRight", "ArrowLeft"):
+                page.keyboard.press(key)
+            settle(page)
+            pressed = browser.shown(cell)
+            assert pressed != after, f"keys on {target} change nothing"
+            assert pressed == root.evaluate(ASKED)
+    readouts = [float(text.replace("−", "-")) for text in cell.locator(".widget-readout").all_inner_texts()]
+    for slider, readout in zip(demo.sliders, readouts, strict=True):
+        value = browser.shown(cell)[slider.name]
+        assert readout == pytest.approx(value, abs=0.51 * 10**-slider.digits + 1e-9), "slider and picture disagree"
+
+
+@pytest.mark.parametrize("app, notebook, names",
+                         [("lab", "all", list(EXAMPLES)), ("notebook", "one", list(EXAMPLES)[:1])])
+def test_in_jupyter(jupyter, page, app, notebook, names):
+    browser.run_all(page, jupyter.url(f"{notebook}.ipynb", app), demos=len(names))
+    page.troubles.clear()  # what the stock front end complains about while it starts
+    for k, name in enumerate(names):
+        cell = page.locator(".jp-CodeCell").nth(k + 1)
+        exercise(page, cell, EXAMPLES[name]())
+        page.wait_for_timeout(400)
+        settled = json.loads(page.evaluate(TELL, name))
+        assert settled == pytest.approx(browser.shown(cell)), "Python hears the values at which the hand rested"
+        assert page.troubles == [], name

@@ -1,0 +1,185 @@
+"""Widgets without a browser: the three forms, the still pictures, and JavaScript against independent numbers."""
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from browser.examples import EXAMPLES
+
+from course_utils import widgets
+from course_utils.data import densities
+from course_utils.widgets import demo as demos
+from course_utils.widgets.demo import JS, Slider, module_text, pack
+
+node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed: apt-get install nodejs")
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return {name: make() for name, make in EXAMPLES.items()}
+
+
+@pytest.fixture
+def attended(monkeypatch):
+    """As in a front end where a person sits."""
+    monkeypatch.setattr(demos, "get_ipython", lambda: SimpleNamespace(kernel=SimpleNamespace(_allow_stdin=True)))
+
+
+def run_node(tmp_path, module, script, given):
+    """Run ``script`` in node: ``demo`` is the module's exports, ``course`` its helpers, ``given`` a value from here."""
+    (tmp_path / "demo.mjs").write_text(module_text(module) + "\nexport { course };\n", encoding="utf-8")
+    (tmp_path / "given.json").write_text(json.dumps(given))
+    (tmp_path / "run.mjs").write_text(
+        "import * as demo from './demo.mjs'; import { readFileSync } from 'node:fs';\n"
+        "const { course } = demo;\n"
+        "const given = JSON.parse(readFileSync(new URL('./given.json', import.meta.url)));\n"
+        "const bytes = (text) => new DataView(Uint8Array.from(Buffer.from(text, 'base64')).buffer);\n"
+        "const unpack = (a) => course.array({ ...a, bytes: bytes(a.base64) });\n"
+        f"process.stdout.write(JSON.stringify((() => {{ {script} }})()));\n")
+    done = subprocess.run(["node", str(tmp_path / "run.mjs")], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+# ---- every demo ------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_unattended_bundle_has_page_and_picture_and_no_comm(examples, name):
+    bundle, metadata = examples[name]._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "text/html", "image/png"}
+    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+    assert metadata["image/png"]["alt"] == examples[name].alt and len(examples[name].alt) > 20
+    assert bundle["text/plain"] == repr(examples[name]) and "0x" not in bundle["text/plain"]
+    assert bundle["text/html"].index("<img") < bundle["text/html"].index("<iframe")
+    assert bundle["text/html"] == EXAMPLES[name]().html(), "the same demo twice gives the same page"
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_picture_and_live_values_at_low_middle_and_high(examples, name):
+    demo = EXAMPLES[name]()
+    heard = []
+    demo.live.observe(lambda change: heard.append(change.new), names=[s.name for s in demo.sliders])
+    for values in demo.rehearsal():
+        demo.picture(values).canvas.draw()
+        for slider in demo.sliders:
+            setattr(demo.live, slider.name, values[slider.name])
+        assert demo.values == pytest.approx(values)
+    assert len(heard) >= 2
+    assert all(s.low <= s.value <= s.high for s in demo.sliders)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_attended_bundle_is_a_widget_whose_sliders_skip_the_kernel(attended, name):
+    demo = EXAMPLES[name]()
+    bundle, _ = demo._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle and "text/html" in bundle
+    live, *knobs = demo.view.children
+    for slider, knob in zip(demo.sliders, knobs, strict=True):
+        assert type(knob.link).__name__ == "Link" and knob.link.target == (live, slider.name)
+        assert (knob.min, knob.max, knob.value) == (slider.low, slider.high, slider.value)
+
+
+@pytest.mark.parametrize("path", sorted(JS.glob("*.js")), ids=lambda path: path.name)
+def test_modules_import_nothing_and_know_no_address(path):
+    text = path.read_text("utf-8")
+    assert not re.search(r"^\s*import\b|\bimport\(|https?:|\bfetch\(|XMLHttpRequest", text, re.M)
+
+
+def test_every_module_has_an_example():
+    assert {path.stem for path in JS.glob("*.js")} - {"common", "page"} == set(EXAMPLES)
+
+
+# ---- the machinery ---------------------------------------------------------------------------------------------------
+def test_a_callback_that_raises_stops_an_unattended_run(examples):
+    demo, seen = examples["kl_explorer"], []
+    demo.observe(seen.append)
+    assert seen == demo.rehearsal()
+    with pytest.raises(ZeroDivisionError):
+        demo.observe(lambda values: 1 / 0)
+
+
+def test_attended_callbacks_hear_settled_values_only(attended):
+    demo, seen = EXAMPLES["kl_explorer"](), []
+    demo.observe(seen.append)
+    demo.live.mu = 0.5
+    assert seen == []
+    demo.live.settled = {"mu": 0.5, "sigma": 1.0}
+    assert seen == [{"mu": 0.5, "sigma": 1.0}]
+
+
+@pytest.mark.parametrize("step, digits", [(1, 0), (0.5, 1), (0.1, 1), (0.05, 2), (0.01, 2)])
+def test_slider_digits(step, digits):
+    assert Slider("a", "a", 0, 1, 0, step).digits == digits
+
+
+def test_pack_refuses_what_javascript_cannot_read():
+    with pytest.raises(ValueError, match="int64.*convert"):
+        pack(torch.arange(3))
+
+
+@node
+def test_arrays_arrive_unchanged(tmp_path):
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)]
+    sent = [halves, np.array([[1.5, -2.0]], np.float32), np.array([np.pi]), np.array([0, 255], np.uint8),
+            np.array([-(2**31)], np.int32)]
+    script = "return given.map((a) => { const got = unpack(a); return [[...got], got.shape]; });"
+    got = run_node(tmp_path, "kl_explorer", script, [demos._as_text(pack(array)) for array in sent])
+    for array, (values, shape) in zip(sent, got, strict=True):
+        assert shape == list(array.shape)
+        assert np.array_equal(np.array(values, array.dtype).ravel(), array.ravel())
+
+
+# ---- KL explorer -----------------------------------------------------------------------------------------------------
+def integral(f, mu, sigma):
+    """Gauss–Legendre on many short pieces: another rule on other points than the demo's."""
+    nodes, weights = np.polynomial.legendre.leggauss(24)
+    edges = np.unique(np.concatenate([np.linspace(-40, 40, 161), mu + sigma * np.linspace(-9, 9, 73)]))
+    half, middle = np.diff(edges) / 2, (edges[1:] + edges[:-1]) / 2
+    return float((half[:, None] * weights * f(middle[:, None] + half[:, None] * nodes)).sum())
+
+
+@node
+def test_kl_explorer_in_javascript_is_exact(tmp_path, examples):
+    demo, truth = examples["kl_explorer"], densities.two_bumps()
+    low, high = ([s.low, s.high] for s in demo.sliders)
+    places = [(mu, sigma) for mu in (low[0], 0.3, high[0]) for sigma in (low[1], 1.0, high[1])]
+    script = """const logP = unpack(given.log_p);
+        return given.places.map(([mu, sigma]) =>
+          demo.divergences({ low: given.grid[0], step: given.grid[1], logP }, mu, sigma));"""
+    got = run_node(tmp_path, "kl_explorer", script,
+                   {"log_p": demos._as_text(demo.data["log_p"]), "grid": demo.data["grid"], "places": places})
+
+    def log_p(x):
+        return truth.log_prob(torch.tensor(x)).numpy()
+
+    for (mu, sigma), numbers in zip(places, got, strict=True):
+        def log_q(x, mu=mu, sigma=sigma):
+            return torch.distributions.Normal(mu, sigma).log_prob(torch.tensor(x)).numpy()
+
+        def log_m(x, log_q=log_q):
+            return np.logaddexp(log_p(x), log_q(x)) - np.log(2)
+
+        def kl(log_a, log_b, mu=mu, sigma=sigma):
+            return integral(lambda x: np.exp(log_a(x)) * (log_a(x) - log_b(x)), mu, sigma)
+
+        expected = [kl(log_p, log_q), kl(log_q, log_p), (kl(log_p, log_m) + kl(log_q, log_m)) / 2]
+        assert numbers == pytest.approx(expected, abs=1e-6)
+
+
+def test_kl_explorer_marks_the_best_forecasts(examples):
+    data = examples["kl_explorer"].data
+    forward, backward, _ = data["best"]
+    truth = densities.two_bumps()
+    assert forward[0] == pytest.approx((truth.mean.item(), truth.stddev.item()), abs=1e-3), "moment matching"
+    assert sorted(round(mu) for mu, _ in backward) == [-2, 2], "one bump or the other"
+
+
+def test_kl_explorer_wants_one_density_over_the_line():
+    with pytest.raises(ValueError, match="one density over the real line"):
+        widgets.kl_explorer(densities.eight_gaussians())
