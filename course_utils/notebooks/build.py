@@ -151,6 +151,8 @@ def _notebook(chapter):
         ids.add(name)
         make = v4.new_code_cell if cell.kind == "code" else v4.new_markdown_cell
         metadata = dict(cell.keys)
+        if name == "bootstrap":  # plumbing: JupyterLab shows its first line only
+            metadata["jupyter"] = {"source_hidden": True}
         if "fold" in cell.tags:  # JupyterLab and Notebook 7 read the first; Colab finds the section by the second
             metadata |= {"jp-MarkdownHeadingCollapsed": True, "id": name}
         cells.append(make(cell.text, id=name, metadata=metadata))
@@ -223,9 +225,10 @@ def _cell_differences(there, fresh):
     """``(index, cell, what differs)``, cells matched by their ids."""
     ids = [[cell.get("id", str(index)) for index, cell in enumerate(cells)] for cells in (there, fresh)]
     for same, a, b, c, d in difflib.SequenceMatcher(None, *ids, autojunk=False).get_opcodes():
-        if same != "equal":
+        if same != "equal":  # cells edited in the source have new ids: pair them up as far as they go
+            edited = min(b - a, d - c)
             yield from ((i, there[i], "not what the source says") for i in range(a, b))
-            yield from ((i, fresh[i], "in the source, missing in the notebook") for i in range(c, d))
+            yield from ((i, fresh[i], "in the source, missing in the notebook") for i in range(c + edited, d))
             continue
         for i, j in zip(range(a, b), range(c, d), strict=True):
             parts = [key for key in ("source", "metadata", "cell_type") if there[i][key] != fresh[j][key]]
