@@ -53,9 +53,9 @@ def draw_images(ax, images, columns=10, title="", background=0.5):
     """Draw images ``(N, C, H, W)`` in [0, 1] into axes as one sheet, dark ink on white for one channel."""
     sheet = tile(images, columns, background=background)
     if sheet.shape[-1] == 1:
-        ax.imshow(sheet[..., 0], cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+        ax.imshow(sheet[..., 0].numpy(), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
     else:
-        ax.imshow(sheet.clamp(0, 1), interpolation="nearest")
+        ax.imshow(sheet.clamp(0, 1).numpy(), interpolation="nearest")
     ax.set_title(title)
     ax.set_axis_off()
     return ax
@@ -92,7 +92,7 @@ def density(ax, log_prob, low, high, n=150, title="", cmap="viridis"):
     points = torch.cartesian_prod(axis, axis)
     with torch.no_grad():
         p = log_prob(points).exp().reshape(n, n).T
-    ax.imshow(p, origin="lower", extent=(low, high, low, high), cmap=cmap, interpolation="bilinear")
+    ax.imshow(p.numpy(), origin="lower", extent=(low, high, low, high), cmap=cmap, interpolation="bilinear")
     ax.set_title(title)
     ax.set_aspect("equal")
     ax.set_xlabel("$x_1$")

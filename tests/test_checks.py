@@ -1,0 +1,105 @@
+"""Each law passes on a model that keeps it and fails on one that breaks it."""
+
+import math
+
+import pytest
+import torch
+
+from course_utils import checks
+from course_utils.checks import CheckFailed
+
+
+def test_close_names_the_place_and_both_values():
+    with pytest.raises(CheckFailed, match=r"two tensors: 1 of 3 differ; got 2, expected 5 at \[1\]"):
+        checks.close(torch.tensor([1.0, 2, 3]), torch.tensor([1.0, 5, 3]), what="two tensors")
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_close_does_not_accept_what_is_not_finite(bad):
+    with pytest.raises(CheckFailed):
+        checks.close(torch.tensor([1.0, bad]), torch.ones(2), what="finite")
+
+
+def test_a_passing_check_prints_one_line(capsys):
+    checks.close(1.0, 1.0, what="one is one")
+    assert capsys.readouterr().out == "✓ one is one\n"
+
+
+def test_true_counts_what_breaks():
+    with pytest.raises(CheckFailed, match="2 of 3"):
+        checks.true(torch.tensor([True, False, False]), what="all")
+
+
+def test_fails_wants_a_failure_and_lets_errors_through():
+    checks.fails(lambda: False, what="false")
+    checks.fails(lambda: checks.close(1, 2, what=""), what="raises")
+    with pytest.raises(CheckFailed, match="expected this to fail"):
+        checks.fails(lambda: torch.tensor([True, True]), what="held")
+    with pytest.raises(CheckFailed, match="expected this to fail"):
+        checks.fails(lambda: checks.close(1, 1, what="inner"), what="a passing check held")
+    with pytest.raises(ZeroDivisionError):
+        checks.fails(lambda: 1 / 0, what="an error is not a broken law")
+
+
+def test_monte_carlo_accepts_the_truth_and_refuses_an_error_of_a_tenth():
+    samples = torch.randn(10_000, 3, dtype=torch.float64)  # false alarm: 3 · 6e-7
+    checks.monte_carlo(samples, 0.0, what="mean")
+    with pytest.raises(CheckFailed, match="standard errors away"):
+        checks.monte_carlo(samples, torch.tensor([0.0, 0.1, 0.0]), what="mean")
+    with pytest.raises(ValueError, match="at least 2 samples"):
+        checks.monte_carlo(samples[:1], 0.0, what="one")
+
+
+def test_integrates_to_one_sees_a_missing_constant():
+    normal = torch.distributions.Normal(0.0, 1.0)
+
+    def log_prob(x):
+        return normal.log_prob(x).sum(-1)
+
+    checks.integrates_to_one(log_prob, (-7, 7), (-7, 7), what="a normal density")
+    with pytest.raises(CheckFailed):
+        checks.integrates_to_one(lambda x: log_prob(x) + 0.1, (-7, 7), (-7, 7), what="off by a factor")
+
+
+def test_all_binary_lists_every_state_once():
+    states = checks.all_binary(1, 2, 2)
+    assert states.shape == (16, 1, 2, 2) and len(states.flatten(1).unique(dim=0)) == 16
+    with pytest.raises(ValueError, match="too many to list"):
+        checks.all_binary(28, 28)
+
+
+def test_sums_to_one_sees_a_missing_state():
+    states = checks.all_binary(3)
+    checks.sums_to_one(lambda v: torch.full((len(v),), -math.log(8)), states, what="uniform")
+    with pytest.raises(CheckFailed):
+        checks.sums_to_one(lambda v: torch.full((len(v),), -math.log(8)), states[1:], what="one missing")
+
+
+def test_gradient_sees_a_wrong_sign():
+    x = torch.randn(5, dtype=torch.float64)
+    checks.gradient(lambda v: v**2, x, 2 * x, what="2x")
+    with pytest.raises(CheckFailed):
+        checks.gradient(lambda v: v**2, x, -2 * x, what="-2x")
+
+
+def test_frequencies_fit_their_own_distribution_only():
+    p = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    counts = torch.bincount(torch.multinomial(p, 20_000, replacement=True), minlength=4)
+    checks.frequencies(counts, p, what="own")  # false alarm: 1e-6
+    with pytest.raises(CheckFailed, match="χ²"):
+        checks.frequencies(counts, torch.tensor([0.45, 0.35, 0.15, 0.05]), what="another")
+
+
+def test_causal_sees_a_leak_and_a_constant():
+    weights = torch.tril(torch.randn(5, 5, dtype=torch.float64), diagonal=-1)
+    x = torch.randn(1, 5, dtype=torch.float64)
+    checks.causal(lambda v: v @ weights.T, x, what="strictly lower triangular")
+    order = torch.tensor([4, 3, 2, 1, 0])
+    checks.causal(lambda v: v @ weights, x, order, what="the other way round")
+    with pytest.raises(CheckFailed, match="not before it"):
+        checks.causal(lambda v: v @ weights, x, what="upper")
+    with pytest.raises(CheckFailed, match="output 0 depends on input 0"):
+        checks.causal(lambda v: v, x, what="sees itself")
+    checks.causal(lambda v: v, x, what="may see itself", strict=False)
+    with pytest.raises(CheckFailed, match="no output depends"):
+        checks.causal(lambda v: v * 0, x, what="constant")

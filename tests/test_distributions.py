@@ -1,0 +1,99 @@
+"""Divergences and mixtures against SciPy, scikit-learn and grids."""
+
+import math
+
+import pytest
+import scipy.spatial.distance
+import scipy.stats
+import torch
+from sklearn.mixture import GaussianMixture as SklearnMixture
+
+from course_utils import checks, distributions
+
+
+def rows(n=50, k=6, zeros=False):
+    p = torch.rand(n, k, dtype=torch.float64) + 1e-3
+    if zeros:
+        p = p * (torch.rand(n, k) > 0.5)
+        p[:, 0] += 0.1
+    return p / p.sum(-1, keepdim=True)
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+def test_divergences_agree_with_scipy(zeros):
+    p, q = rows(zeros=zeros), rows()
+    torch.testing.assert_close(distributions.kl_divergence(p, q), torch.tensor(scipy.stats.entropy(p, q, axis=1)))
+    expected = torch.tensor(scipy.spatial.distance.jensenshannon(p, q, axis=1)) ** 2
+    torch.testing.assert_close(distributions.jensen_shannon(p, q), expected)
+
+
+def test_kl_is_infinite_where_the_forecast_says_never():
+    p, q = torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0])
+    assert distributions.kl_divergence(p, q) == math.inf
+    assert distributions.kl_divergence(q, p).isfinite()
+
+
+def test_jensen_shannon_of_disjoint_distributions_is_log_two():
+    p = torch.tensor([0.5, 0.5, 0, 0])
+    assert distributions.jensen_shannon(p, p.flip(0)).item() == pytest.approx(math.log(2))
+
+
+def test_gaussian_scale_is_half_the_log_variance():
+    mu, log_var = torch.randn(2, 4, 3, dtype=torch.float64)
+    x = torch.randn(4, 3, dtype=torch.float64)
+    expected = scipy.stats.norm.logpdf(x, mu, log_var.exp().sqrt()).sum(1)
+    torch.testing.assert_close(distributions.gaussian(mu, log_var).log_prob(x), torch.tensor(expected))
+
+
+def mixture(diagonal, k=3, d=4):
+    weights = rows(1, k)[0]
+    means = torch.randn(k, d, dtype=torch.float64)
+    root = torch.randn(k, d, d, dtype=torch.float64)
+    covariances = root @ root.mT + torch.eye(d, dtype=torch.float64)
+    if diagonal:
+        covariances = covariances.diagonal(dim1=-2, dim2=-1)
+    return distributions.GaussianMixture(weights, means, covariances)
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_mixture_agrees_with_scikit_learn(diagonal):
+    ours = mixture(diagonal)
+    theirs = SklearnMixture(3, covariance_type="diag" if diagonal else "full")
+    theirs.weights_, theirs.means_ = ours.mixture_distribution.probs.numpy(), ours.component_distribution.mean.numpy()
+    component = ours.component_distribution
+    covariances = component.variance if diagonal else component.covariance_matrix
+    theirs.covariances_ = covariances.numpy()
+    theirs.precisions_cholesky_ = (covariances.rsqrt() if diagonal else
+                                   torch.linalg.inv(torch.linalg.cholesky(covariances)).mT).numpy()
+    x = torch.randn(20, 4, dtype=torch.float64)
+    torch.testing.assert_close(ours.log_prob(x), torch.tensor(theirs.score_samples(x.numpy())))
+    torch.testing.assert_close(ours.posterior(x), torch.tensor(theirs.predict_proba(x.numpy())))
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_marginal_is_the_integral_over_the_rest(diagonal):
+    whole = mixture(diagonal, d=2)
+    x0 = torch.tensor([[0.3]], dtype=torch.float64)
+    line, cell = checks.grid((-40, 40), n=8_000)
+    joint = whole.log_prob(torch.cat([x0.expand(len(line), 1), line], 1)).exp().sum() * cell
+    torch.testing.assert_close(whole.marginal([0]).log_prob(x0).exp(), joint.reshape(1), rtol=1e-6, atol=0)
+
+
+def test_conditional_mean_is_the_mean_of_the_conditional_density():
+    whole = mixture(False, d=3)
+    x = torch.randn(4, 3, dtype=torch.float64)
+    missing = torch.tensor([False, True, False])
+    filled = whole.conditional_mean(x, missing)
+    line, cell = checks.grid((-40, 40), n=8_000)
+    for row, result in zip(x, filled, strict=True):
+        points = row.expand(len(line), 3).clone()
+        points[:, 1] = line[:, 0]
+        p = whole.log_prob(points).exp()
+        torch.testing.assert_close(result[1], (p * line[:, 0]).sum() / p.sum(), rtol=1e-6, atol=1e-8)
+        assert result[0] == row[0] and result[2] == row[2]
+
+
+def test_entropy_of_counts_zero_times_log_zero_as_zero():
+    assert distributions.entropy_of(torch.tensor([1.0, 0.0])).item() == 0
+    p = rows()
+    torch.testing.assert_close(distributions.entropy_of(p), torch.tensor(scipy.stats.entropy(p, axis=1)))

@@ -1,0 +1,35 @@
+"""Figures: layout of sheets and the text that stands for a picture."""
+
+import io
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from PIL import Image
+
+from course_utils import plots
+
+
+def test_tile_puts_each_image_in_its_place():
+    images = torch.arange(6).float().reshape(6, 1, 1, 1).expand(6, 1, 2, 3) / 10
+    sheet = plots.tile(images, columns=4, pad=1)
+    assert sheet.shape == (2 * 3 + 1, 4 * 4 + 1, 1)
+    assert torch.allclose(sheet[1:3, 5:8, 0], torch.tensor(0.1))  # the second image
+    assert torch.allclose(sheet[4:6, 5:8, 0], torch.tensor(0.5))  # the sixth
+    assert (sheet[4:6, 9:12, 0] == 1).all()  # no seventh
+
+
+def test_show_displays_a_png_with_alternative_text_and_closes_the_figure(monkeypatch):
+    shown = {}
+    monkeypatch.setattr(plots, "display", lambda data, raw, metadata: shown.update(data=data, metadata=metadata))
+    figure = plots.images(torch.rand(7, 3, 8, 8), columns=4, title="seven")
+    plots.show(figure, alt="Seven small colour images.")
+    picture = Image.open(io.BytesIO(shown["data"]["image/png"]))
+    assert min(picture.size) > 100 and shown["metadata"]["image/png"]["alt"] == "Seven small colour images."
+    assert not plt.fignum_exists(figure.number)
+
+
+def test_a_figure_without_alternative_text_is_an_error():
+    with pytest.raises(ValueError, match="alternative text"):
+        plots.show(plt.figure(), alt=" ")
+    plt.close("all")
