@@ -26,7 +26,8 @@ class GaussianMixture(MixtureSameFamily):
 
     def __init__(self, means: Tensor, stds: Tensor, weights: Tensor | None = None):
         if means.ndim not in (1, 2) or stds.shape != means.shape[:1]:
-            raise ValueError(f"means must be (K,) or (K, 2) and stds (K,), got {tuple(means.shape)}, {tuple(stds.shape)}")
+            shapes = f"{tuple(means.shape)} and {tuple(stds.shape)}"
+            raise ValueError(f"means must be (K,) or (K, 2) and stds (K,), got {shapes}")
         weights = torch.ones_like(stds) if weights is None else weights
         if weights.shape != stds.shape:
             raise ValueError(f"weights must be ({len(stds)},), one for each component, got {tuple(weights.shape)}")

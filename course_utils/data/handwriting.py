@@ -18,6 +18,7 @@ so a seed gives the same bytes on every machine.  Taught in chapters 01 and 04.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from typing import NamedTuple
@@ -40,7 +41,6 @@ FACTOR_RANGES = {  # what sample() draws from; variant is drawn uniformly among 
 
 _UNIT = 64  # path coordinates are integers in 1/64 of a pixel: squared distances stay exact in int32 up to size 64
 _SPEEDS = 5  # smoothing is tabulated at this many speeds and interpolated between them
-_CHUNK = 250
 
 
 class Glyphs(NamedTuple):
@@ -104,11 +104,17 @@ def render(
     labels, factors = _check_factors(labels, factors, glyphs)
     if generator is None:
         generator = torch.Generator().manual_seed(0)
+    with _one_thread():
+        pens = _pens(glyphs, 4 * size)
+    rows = pens.first[labels] + factors[:, 5].long()
+    hand = torch.randn(len(labels), _hand_size(pens), generator=generator, dtype=torch.float64)
     ink = torch.empty(len(labels), size, size, dtype=torch.uint8)
-    for start in range(0, len(labels), _CHUNK):
-        chunk = slice(start, start + _CHUNK)
-        path, radius = _pen_path(labels[chunk], factors[chunk], glyphs, size, generator)
-        ink[chunk] = _ink(path, radius, size)
+    few = 40_000 // size**2  # what is worked on stays in the cache
+    with _one_thread():
+        for start in range(0, len(labels), few):
+            chunk = slice(start, start + few)
+            path, radius = _pen_path(pens, rows[chunk], factors[chunk], hand[chunk], size)
+            ink[chunk] = _ink(path, radius, size)
     return _colour(ink, generator) if rgb else ink[:, None]
 
 
@@ -201,56 +207,58 @@ def _blur(count: int, sigma: float) -> Tensor:
     """Gaussian average along a stroke, (count, count).  Odd mirroring at the ends keeps the end points in place."""
     if sigma == 0:
         return torch.eye(count, dtype=torch.float64)
-    here = torch.arange(count)
-    matrix = torch.zeros(count, count, dtype=torch.float64)
     reach = min(math.ceil(3 * sigma), count - 1)
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float64) / sigma) ** 2)
-    for offset, weight in zip(range(-reach, reach + 1), kernel / kernel.sum(), strict=True):
-        there = here + offset
-        low, high = there < 0, there > count - 1
-        inside = torch.where(low, -there, torch.where(high, 2 * (count - 1) - there, there))
-        sign = torch.where(low | high, -1.0, 1.0).double()
-        matrix[here, inside] += weight * sign
-        matrix[here[low], 0] += 2 * weight
-        matrix[here[high], count - 1] += 2 * weight
+    here = torch.arange(count)[:, None]
+    there = torch.arange(-reach, count + reach)
+    kernel = torch.exp(-0.5 * ((there - here) / sigma).double() ** 2) * ((there - here).abs() <= reach)
+    kernel = kernel / kernel.sum(1, keepdim=True)
+    before, inside, after = kernel.split([reach, count, reach], dim=1)
+    matrix = inside.clone()  # a point mirrored beyond the start at a is 2 * first - point(a), likewise at the end
+    matrix[:, 1 : reach + 1] -= before.flip(1)
+    matrix[:, 0] += 2 * before.sum(1)
+    matrix[:, count - 1 - reach : count - 1] -= after.flip(1)
+    matrix[:, -1] += 2 * after.sum(1)
     return matrix
 
 
-def _pen_path(labels: Tensor, factors: Tensor, glyphs: str, size: int, generator: torch.Generator):
-    """Path (B, P, 2) int32 in 1/64 pixel and thickness radius (B, P) float64 in pixels."""
-    pens = _pens(glyphs, 4 * size)
-    slant, width, pressure, speed, neatness, variant = factors.unbind(1)
-    rows = pens.first[labels] + variant.long()
-    n, n_path = len(labels), 4 * size
+def _hand_size(pens: _Pens) -> int:
+    """How many normal numbers move one hand."""
+    return 2 * pens.points.shape[1] + 2 * (int(pens.stroke.max()) + 1) + 13
 
-    def hand(*shape):  # the part of the hand that the factors do not fix
-        return torch.randn(n, *shape, generator=generator, dtype=torch.float64)
+
+def _pen_path(pens: _Pens, rows: Tensor, factors: Tensor, hand: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Path (B, P, 2) int32 in 1/64 pixel and thickness radius (B, P) float64 in pixels.
+
+    ``hand`` (B, _hand_size) standard normal: what the factors do not fix.
+    """
+    slant, width, pressure, speed, neatness, _ = factors.unbind(1)
+    n_points, n_strokes = pens.points.shape[1], int(pens.stroke.max()) + 1
+    miss, gap, waves, phase, amount, tilt, swell = hand.split([2 * n_points, 2 * n_strokes, 4, 2, 4, 1, 2], dim=1)
 
     mess = (1 - neatness)[:, None, None]
-    points = pens.points[rows] + 4.5 * mess * hand(pens.points.shape[1], 2)
+    points = pens.points[rows] + 4.5 * mess * miss.unflatten(1, (n_points, 2))
     level = (speed * (_SPEEDS - 1)).clamp(0, _SPEEDS - 1 - 1e-9)
     low, part = level.floor().long(), (level - level.floor())[:, None, None]
     path = (1 - part) * (pens.basis[low, rows] @ points) + part * (pens.basis[low + 1, rows] @ points)  # (B, P, 2)
 
-    shift = 3.0 * mess * hand(int(pens.stroke.max()) + 1, 2)  # strokes that do not quite meet
+    shift = 3.0 * mess * gap.unflatten(1, (n_strokes, 2))  # strokes that do not quite meet
     path = path + shift.gather(1, pens.stroke[rows][..., None].expand(-1, -1, 2))
     path = path - torch.tensor([40.0, 50.0], dtype=torch.float64)
 
-    # a smooth random field bends the plane: two slow waves in random directions for each coordinate
-    waves, phase, amount = hand(2, 2), hand(2), hand(2, 2)
-    angle = 0.035 * path @ waves.transpose(1, 2) + 2 * math.pi * phase[:, None]  # (B, P, 2)
-    path = path + 6.0 * mess * (torch.sin(angle) @ amount)
+    # a smooth random field bends the plane: two slow waves in random directions
+    angle = 0.035 * path @ waves.unflatten(1, (2, 2)) + 2 * math.pi * phase[:, None]  # (B, P, 2)
+    path = path + 6.0 * mess * (torch.sin(angle) @ amount.unflatten(1, (2, 2)))
 
-    tilt = math.radians(7) * mess[:, 0, 0] * hand()
-    cos, sin = torch.cos(tilt), torch.sin(tilt)
+    turn = math.radians(7) * mess[:, 0] * tilt
+    cos, sin = torch.cos(turn), torch.sin(turn)
     shear = torch.tan(torch.deg2rad(slant))
     x, y = path.unbind(2)
     x = x * width[:, None] - shear[:, None] * y
-    x, y = cos[:, None] * x - sin[:, None] * y, sin[:, None] * x + cos[:, None] * y
+    x, y = cos * x - sin * y, sin * x + cos * y
 
     # thickness swells and fades along the stroke
     radius = (0.55 + 1.65 * pressure) * size / 28
-    swing = torch.sin(2 * math.pi * (pens.position[rows] * (0.5 + hand(1).abs()) + hand(1)))
+    swing = torch.sin(2 * math.pi * (pens.position[rows] * (0.5 + swell[:, :1].abs()) + swell[:, 1:]))
     thick = radius[:, None] * (1 + 0.22 * mess[:, :, 0] * swing)
 
     # as MNIST: the longer side fills 20 of 28 pixels, and the centre of mass is in the middle of the image
@@ -270,13 +278,13 @@ def _ink(path: Tensor, radius: Tensor, size: int) -> Tensor:
     thickest = radius.amax(1, keepdim=True)
     handicap = torch.round((thickest**2 - radius**2) * _UNIT**2).to(torch.int32)  # (B, P)
     centres = torch.arange(size, dtype=torch.int32) * _UNIT + _UNIT // 2
-    dx = (centres - path[:, :, :1]) ** 2  # (B, P, W)
-    dy = (centres - path[:, :, 1:]) ** 2 + handicap[:, :, None]  # (B, P, H)
-    nearest = torch.empty(len(path), size, size, dtype=torch.int32)
-    group = max(1, 25_000_000 // (path.shape[1] * size * size * 4) // 8)  # keeps the large intermediate in the cache
-    for start in range(0, len(path), group):
-        block = slice(start, start + group)
-        nearest[block] = (dy[block, :, :, None] + dx[block, :, None, :]).amin(1)
+    across, down = path.permute(2, 1, 0).contiguous()  # (P, B) each
+    dx = ((centres - across[..., None]) ** 2)[:, :, None, :]  # (P, B, 1, W)
+    dy = ((centres - down[..., None]) ** 2 + handicap.T[..., None])[..., None]  # (P, B, H, 1)
+    nearest = dx[0] + dy[0]  # (B, H, W)
+    candidate = torch.empty_like(nearest)
+    for p in range(1, len(dx)):
+        torch.minimum(nearest, torch.add(dx[p], dy[p], out=candidate), out=nearest)
     distance = torch.sqrt(nearest.double()) / _UNIT
     return torch.round(255 * (thickest[:, :, None] - distance + 0.5).clamp(0, 1)).to(torch.uint8)
 
@@ -287,6 +295,17 @@ def _colour(ink: Tensor, generator: torch.Generator) -> Tensor:
     paper = 225 + torch.randint(31, (n, 3, 1, 1), generator=generator)
     pen = torch.randint(160, (n, 3, 1, 1), generator=generator)
     return ((paper * (255 - ink[:, None].long()) + pen * ink[:, None].long()) // 255).to(torch.uint8)
+
+
+@contextlib.contextmanager
+def _one_thread():
+    """Thousands of small operations: threads would mostly wait for each other, on a busy machine for seconds."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 # --- what callers may get wrong -------------------------------------------------------------------------------------

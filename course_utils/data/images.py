@@ -120,8 +120,8 @@ def download(name: str, data_dir: str | Path = "") -> Path:
     try:
         getattr(torchvision.datasets, kind)(str(folder), download=True)
     except (OSError, RuntimeError) as error:
-        raise MissingData(f"{name} could not be downloaded into {folder} ({error}). Check the network and try again, or "
-                          'use dataset = "handwriting", which needs no files') from error  # fmt: skip
+        raise MissingData(f"{name} could not be downloaded into {folder} ({error}). Check the network and try again, "
+                          'or use dataset = "handwriting", which needs no files') from error  # fmt: skip
     return folder
 
 
@@ -173,8 +173,8 @@ def binarised(data: Data, seed: int = 0) -> Data:
 def batches(images: Tensor, batch_size: int, labels: Tensor | None = None) -> Iterator:
     """Endless batches of float images in [0, 1], or of (images, labels): each pass visits all in a new random order.
 
-    uint8 ``images`` (N,C,H,W) are converted, floats are passed on.  A last incomplete batch is dropped.  The order comes
-    from the global random state of the CPU, so that a seed gives the same batches on every device.
+    uint8 ``images`` (N,C,H,W) are converted, floats are passed on.  A last incomplete batch is dropped.  The
+    order comes from the global random state of the CPU, so that a seed gives the same batches on every device.
     """
     if not 1 <= batch_size <= len(images):
         raise ValueError(f"batch_size must lie between 1 and the {len(images)} images, got {batch_size}")
@@ -284,8 +284,8 @@ def _read_cifar(folder: Path) -> tuple[Split, Split]:
 
 def _missing(name: str, folder: Path, file: str) -> MissingData:
     return MissingData(
-        f"{name} is not on disk: no {file} in {folder}. Either use another data set (handwriting and digits need no files), "
-        f"or fetch it once with  from course_utils.data import images; images.download({name!r}, {str(folder)!r}),  "
+        f"{name} is not on disk: no {file} in {folder}. Either use another data set (handwriting and digits need no "
+        f"files), or fetch it once with  from course_utils.data import images; images.download({name!r}, {str(folder)!r}),  "
         "or give the data_dir that has it"
     )
 
