@@ -182,7 +182,9 @@ def test_an_object_equal_to_everything_fools_nobody():
     class Lying(torch.Tensor):
         @classmethod
         def __torch_function__(cls, function, types, args=(), kwargs=None):
-            return torch.tensor(True)
+            if function is torch.isclose:
+                return torch.ones(2, dtype=torch.bool)
+            return super().__torch_function__(function, types, args, kwargs or {})
 
     assert "an Everything, expected" in message(lambda x: Everything())
     assert "a Lying, expected" in message(lambda x: torch.zeros(2).as_subclass(Lying))
