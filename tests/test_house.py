@@ -36,8 +36,8 @@ MAY_IMPORT = {
     "exercises": f"models checks metrics {LAW}",
     "notebooks": "exercises chapter fingerprint",
     "grading": "exercises notebooks",
-    "bench": f"models data training metrics chapter notebooks widgets {LAW}",
-    "benchmarks": f"models data training metrics chapter notebooks widgets shipped {LAW}",
+    "bench": "benchmarks notebooks",
+    "benchmarks": f"bench models data training metrics chapter notebooks widgets shipped coding {LAW}",
     "coding": "",
     "shipped": "",
     "doctor": "data",
@@ -185,7 +185,7 @@ def test_conda_and_binder_install_through_requirements():
 
 
 STUDENT_ROOMS = ("nn", "distributions", "models", "data", "training", "metrics", "checks", "plots", "fingerprint",
-                 "chapter", "widgets", "exercises", "cli", "__main__", "__init__")
+                 "coding", "shipped", "chapter", "widgets", "exercises", "cli", "__main__", "__init__")
 TOOLS_ELSEWHERE = ("course_utils.widgets.browser",)       # drives a browser, for tests and measurements
 
 
