@@ -18,7 +18,9 @@ def pick_device(device="auto"):
         device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = torch.device(device)
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={device!r} was asked for, but this machine has no CUDA device; use device='cpu' or 'auto'")
+        raise ValueError(
+            f"device={device!r} was asked for, but this machine has no CUDA device; use device='cpu' or 'auto'"
+        )
     return chosen
 
 
@@ -34,8 +36,8 @@ def pick_budget(budget="auto", device="cpu"):
 def record(**numbers):
     """Write results into the cell's output: a line each for the reader, and a machine-readable copy for ``course run``.
 
-    Values are numbers (tensors with one entry are fine) or short strings. Raises ``ValueError`` for anything else and for
-    a number that is not finite: a result that is NaN is a broken experiment, not a result.
+    Values are numbers (tensors with one entry are fine) or short strings. Raises ``ValueError`` for anything else and
+    for a number that is not finite: a result that is NaN is a broken experiment, not a result.
     """
     values = {}
     for name, value in numbers.items():
@@ -49,6 +51,8 @@ def record(**numbers):
                 raise ValueError(f"{name} is {value}: not a finite number")
         values[name] = value
     width = max(map(len, values))
-    lines = [f"{name:<{width}}  {value:.4g}" if isinstance(value, float) else f"{name:<{width}}  {value}"
-             for name, value in values.items()]
+    lines = [
+        f"{name:<{width}}  {value:.4g}" if isinstance(value, float) else f"{name:<{width}}  {value}"
+        for name, value in values.items()
+    ]
     display({METRICS_MIME: values, "text/plain": "\n".join(lines)}, raw=True)

@@ -34,7 +34,9 @@ def close(actual, expected, *, what, rtol=1e-5, atol=1e-6):
         where = wrong.nonzero()[0].tolist()
         got, want = a[tuple(where)].item(), e[tuple(where)].item()
         place = f" at {where}" if where else ""
-        raise CheckFailed(f"{what}: {int(wrong.sum())} of {a.numel()} differ; got {got:.6g}, expected {want:.6g}{place}")
+        raise CheckFailed(
+            f"{what}: {int(wrong.sum())} of {a.numel()} differ; got {got:.6g}, expected {want:.6g}{place}"
+        )
     _passed(what)
 
 
@@ -47,7 +49,7 @@ def true(condition, *, what):
 
 
 def fails(law, *, what):
-    """``law()`` is broken: it returns something false or raises :class:`AssertionError`. A check that cannot fail is none."""
+    """``law()`` is broken: it returns something false or raises :class:`AssertionError`."""
     try:
         result = law()
         held = bool(torch.as_tensor(result).all()) if result is not None else True
@@ -71,8 +73,10 @@ def monte_carlo(samples, expected, *, what, sigmas=5.0):
     distance = (samples.mean(0) - _tensor(expected)).abs()
     worst = (distance / error.clamp_min(torch.finfo(error.dtype).tiny)).max()
     if not (distance <= sigmas * error).all():
-        raise CheckFailed(f"{what}: {worst:.1f} standard errors away, more than {sigmas:g}; "
-                          f"mean {_show(samples.mean(0))}, expected {_show(expected)}")
+        raise CheckFailed(
+            f"{what}: {worst:.1f} standard errors away, more than {sigmas:g}; "
+            f"mean {_show(samples.mean(0))}, expected {_show(expected)}"
+        )
     _passed(what)
 
 
@@ -140,8 +144,9 @@ def frequencies(counts, probabilities, *, what, failure_rate=1e-6):
 def causal(function, x, order=None, *, what, strict=True):
     r"""Output ``i`` depends only on inputs that come before ``i`` in ``order``: the Jacobian's zero pattern.
 
-    ``function: (1, D) -> (1, D)`` (flattened event; with several outputs a dimension, sum them first); ``order``: ``(D,)``,
-    the positions in the sequence they are drawn (default raster). ``strict=False`` lets output ``i`` see input ``i``.
+    ``function: (1, D) -> (1, D)`` (flattened event; with several outputs a dimension, sum them first); ``order``:
+    ``(D,)``, the positions in the sequence they are drawn (default raster). ``strict=False`` lets output
+    ``i`` see input ``i``.
     Also requires that *some* earlier input matters, so that a constant function does not pass. Taught in chapter 02.
     """
     x = x.detach().reshape(1, -1)
@@ -153,7 +158,9 @@ def causal(function, x, order=None, *, what, strict=True):
     leak = (jacobian != 0) & later
     if leak.any():
         i, j = leak.nonzero()[0].tolist()
-        raise CheckFailed(f"{what}: output {i} depends on input {j}, which is not before it ({int(leak.sum())} such pairs)")
+        raise CheckFailed(
+            f"{what}: output {i} depends on input {j}, which is not before it ({int(leak.sum())} such pairs)"
+        )
     if x.shape[1] > 1 and not (jacobian != 0).any():
         raise CheckFailed(f"{what}: no output depends on any input")
     _passed(what)

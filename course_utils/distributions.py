@@ -1,7 +1,7 @@
 r"""Distributions the models share, and numbers that compare two of them.
 
-Everything that is a probability is a :class:`torch.distributions.Distribution`, so that ``log_prob`` and ``sample`` come
-from one tested place and nobody writes a Gaussian constant twice.
+Everything that is a probability is a :class:`torch.distributions.Distribution`, so that ``log_prob`` and ``sample``
+come from one tested place and nobody writes a Gaussian constant twice.
 """
 
 import math
@@ -52,8 +52,8 @@ def standard_normal(*event, like=None):
 class GaussianMixture(D.MixtureSameFamily):
     r"""Mixture :math:`\sum_k \pi_k N(x; \mu_k, \Sigma_k)` with full or diagonal covariances.
 
-    ``weights``: ``(K,)``; ``means``: ``(K, D)``; ``covariances``: ``(K, D, D)``, or variances ``(K, D)`` for a diagonal.
-    ``components`` and ``weights`` stay readable because Bayes' rule needs them: :meth:`posterior`. Taught in chapter 01.
+    ``weights``: ``(K,)``; ``means``: ``(K, D)``; ``covariances``: ``(K, D, D)``, or variances ``(K, D)`` if diagonal.
+    Taught in chapter 01.
     """
 
     def __init__(self, weights, means, covariances):
@@ -81,9 +81,8 @@ class GaussianMixture(D.MixtureSameFamily):
             covariances = components.variance[:, keep]
         return GaussianMixture(mixture.probs, components.mean[:, keep], covariances)
 
-
     def conditional_mean(self, x, missing):
-        r"""Fill in the missing coordinates of ``x (B, D)`` with E[x_m | x_o]; ``missing``: bool ``(D,)``. Full covariances.
+        r"""``x (B, D)`` with the missing coordinates, bool ``(D,)``, replaced by E[x_m | x_o]. For full covariances.
 
         Each component fills in its own conditional mean; p(k | x_o) weighs them. (Bishop 2006, eq. 2.81.) Chapter 01.
         """

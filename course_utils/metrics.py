@@ -35,7 +35,7 @@ def log_score(log_probs, labels):
 
 
 def brier_score(probabilities, labels):
-    r"""Mean of :math:`\sum_k (p_k - [y=k])^2`, in [0, 2]; ``probabilities (B, K)``. Proper. (Brier 1950.) Chapter 01."""
+    r"""Mean of :math:`\sum_k (p_k - [y=k])^2`, in [0, 2]; ``probabilities (B, K)``. (Brier 1950.) Chapter 01."""
     target = torch.nn.functional.one_hot(labels, probabilities.shape[-1]).to(probabilities)
     return (probabilities - target).square().sum(-1).mean().item()
 
@@ -52,7 +52,7 @@ def calibration_curve(probabilities, labels, n_bins=10):
 
 
 def bits_per_dim(log_prob, n_dims):
-    r"""Bits per dimension :math:`-\log p(x) / (D \log 2)` from nats; ``log_prob (B,)``. Only for discrete x. Chapter 02."""
+    r"""Bits per dimension :math:`-\log p(x) / (D \log 2)` from nats; ``log_prob (B,)``. For discrete x."""
     return -log_prob / (n_dims * math.log(2.0))
 
 

@@ -31,8 +31,15 @@ def show(figure, alt):
     if not alt or not alt.strip():
         raise ValueError("a figure needs alternative text: one sentence that says what it shows")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=figure.dpi, bbox_inches="tight", pad_inches=0.08, facecolor="white",
-                   metadata={"Software": None})  # keep the file free of versions, so that equal figures are equal bytes
+    figure.savefig(
+        buffer,
+        format="png",
+        dpi=figure.dpi,
+        bbox_inches="tight",
+        pad_inches=0.08,
+        facecolor="white",
+        metadata={"Software": None},
+    )  # keep the file free of versions, so that equal figures are equal bytes
     plt.close(figure)
     display({"image/png": buffer.getvalue(), "text/plain": alt}, raw=True, metadata={"image/png": {"alt": alt}})
 
@@ -45,7 +52,7 @@ def tile(images, columns, pad=1, background=1.0):
     sheet = torch.full((rows * (h + pad) + pad, columns * (w + pad) + pad, c), float(background))
     for k, image in enumerate(images):
         top, left = pad + (k // columns) * (h + pad), pad + (k % columns) * (w + pad)
-        sheet[top:top + h, left:left + w] = image.permute(1, 2, 0)
+        sheet[top : top + h, left : left + w] = image.permute(1, 2, 0)
     return sheet
 
 
@@ -75,8 +82,9 @@ def captioned(images, captions, columns=6, title="", width=8.0):
     rows = -(-len(images) // columns)
     h, w = images.shape[-2:]
     cell = width / columns
-    figure, axes = plt.subplots(rows, columns, figsize=(width, rows * (cell * h / w + 0.35) + (0.3 if title else 0)),
-                                squeeze=False)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width, rows * (cell * h / w + 0.35) + (0.3 if title else 0)), squeeze=False
+    )
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, image, caption in zip(axes.flat, images, captions, strict=False):

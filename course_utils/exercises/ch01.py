@@ -47,11 +47,19 @@ def _posterior_probes(generator):
     prior = _rows(generator, 1, 3)[0].log()
     level = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64).log()
     return [
-        Probe("agrees with Bayes' rule on ordinary numbers", (scores, prior), "Add the log-prior before you normalise."),
-        Probe("equal likelihoods leave the prior", (torch.zeros(2, 3, dtype=torch.float64), level),
-              "If x says nothing about y, the posterior is the prior."),
-        Probe("survives log-likelihoods near -100,000", (scores - 1e5, prior),
-              "exp(-100000) is 0 in floating point. Normalise with softmax or logsumexp, in logs."),
+        Probe(
+            "agrees with Bayes' rule on ordinary numbers", (scores, prior), "Add the log-prior before you normalise."
+        ),
+        Probe(
+            "equal likelihoods leave the prior",
+            (torch.zeros(2, 3, dtype=torch.float64), level),
+            "If x says nothing about y, the posterior is the prior.",
+        ),
+        Probe(
+            "survives log-likelihoods near -100,000",
+            (scores - 1e5, prior),
+            "exp(-100000) is 0 in floating point. Normalise with softmax or logsumexp, in logs.",
+        ),
     ]
 
 
@@ -78,7 +86,9 @@ def _fill_with_mean(x, missing, mean, covariance):
 
 def _fill_forgets_to_centre(x, missing, mean, covariance):
     seen, filled = ~missing, x.clone()
-    filled[missing] = mean[missing] + covariance[missing][:, seen] @ torch.linalg.solve(covariance[seen][:, seen], x[seen])
+    filled[missing] = mean[missing] + covariance[missing][:, seen] @ torch.linalg.solve(
+        covariance[seen][:, seen], x[seen]
+    )
     return filled
 
 
@@ -102,15 +112,24 @@ def _fill_probes(generator):
     x = torch.randn(d, generator=generator, dtype=torch.float64)
     missing = torch.tensor([False, True, False, True, True, False])
     lost = torch.where(missing, torch.full_like(x, 1e3), x)
-    hint = "Condition a Gaussian: mean of the missing + covariance (missing, seen) times the inverse of (seen, seen) times the surprise."
+    hint = "Equation (1.8): mean of the missing, plus Σ_mo times the inverse of Σ_oo times (x_o − μ_o)."
     return [
         Probe("agrees with the conditional mean of a Gaussian", (x, missing, mean, covariance), hint),
-        Probe("ignores what stands at the missing places", (lost, missing, mean, covariance),
-              "Only the seen entries of x may enter the formula."),
-        Probe("independent pixels are filled in with their mean", (x, missing, mean, torch.eye(d, dtype=torch.float64)),
-              "With no covariance the seen pixels say nothing."),
-        Probe("nothing missing, nothing changed", (x, torch.zeros(d, dtype=torch.bool), mean, covariance),
-              "Empty index sets are fine in PyTorch; no special case is needed."),
+        Probe(
+            "ignores what stands at the missing places",
+            (lost, missing, mean, covariance),
+            "Only the seen entries of x may enter the formula.",
+        ),
+        Probe(
+            "independent pixels are filled in with their mean",
+            (x, missing, mean, torch.eye(d, dtype=torch.float64)),
+            "With no covariance the seen pixels say nothing.",
+        ),
+        Probe(
+            "nothing missing, nothing changed",
+            (x, torch.zeros(d, dtype=torch.bool), mean, covariance),
+            "Empty index sets are fine in PyTorch; no special case is needed.",
+        ),
     ]
 
 
@@ -191,7 +210,11 @@ def _z_probes(generator):
     x = torch.linspace(-8, 8, 1601, dtype=torch.float64)
     return [
         Probe("agrees with a direct sum where that is safe", (energy, 0.1), "log Σ exp(-E) + log(step)."),
-        Probe("gives ½ log 2π for E(x) = x²/2", (x**2 / 2, 0.01), "The sum needs the width of a cell: it stands for an integral."),
+        Probe(
+            "gives ½ log 2π for E(x) = x²/2",
+            (x**2 / 2, 0.01),
+            "The sum needs the width of a cell: it stands for an integral.",
+        ),
         Probe("survives energies of 5,000", (energy + 5000, 0.1), "exp(-5000) is 0. Use torch.logsumexp."),
         Probe("survives energies of -5,000", (energy - 5000, 0.1), "exp(5000) is infinite. Use torch.logsumexp."),
     ]
@@ -234,24 +257,54 @@ def _free_probes(generator):
     v[0] = 1.0
     zero = torch.zeros(5, 4, dtype=torch.float64)
     return [
-        Probe("agrees with the sum over all hidden vectors", (v, draw(5, 4), draw(5), draw(4)),
-              "Each hidden unit contributes a factor 1 + exp(its input): take the log, and mind the sign."),
-        Probe("without weights and biases it is -H log 2", (v, zero, torch.zeros(5, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)),
-              "All 2^H hidden vectors then have energy 0."),
-        Probe("survives large inputs", (v, draw(5, 4).abs() * 400, draw(5), draw(4)),
-              "exp(1000) overflows: torch.nn.functional.softplus computes log(1 + exp(a)) safely."),
+        Probe(
+            "agrees with the sum over all hidden vectors",
+            (v, draw(5, 4), draw(5), draw(4)),
+            "Each hidden unit contributes a factor 1 + exp(its input): take the log, and mind the sign.",
+        ),
+        Probe(
+            "without weights and biases it is -H log 2",
+            (v, zero, torch.zeros(5, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)),
+            "All 2^H hidden vectors then have energy 0.",
+        ),
+        Probe(
+            "survives large inputs",
+            (v, draw(5, 4).abs() * 400, draw(5), draw(4)),
+            "exp(1000) overflows: torch.nn.functional.softplus computes log(1 + exp(a)) safely.",
+        ),
     ]
 
 
 EXERCISES = (
-    Exercise(id="1.1", points=1, reference=posterior, probes=_posterior_probes,
-             wrong=(_posterior_no_prior, _posterior_underflow, _posterior_wrong_axis, _posterior_in_logs)),
-    Exercise(id="1.2", points=2, reference=fill_in, probes=_fill_probes,
-             wrong=(_fill_with_mean, _fill_forgets_to_centre, _fill_with_regression_of_diagonal, _fill_changes_input)),
-    Exercise(id="1.3", points=2, reference=jensen_shannon, probes=_js_probes,
-             wrong=(_js_no_zeros, _js_symmetrised_kl, _js_without_half, _js_in_bits)),
-    Exercise(id="1.4", points=1, reference=log_partition, probes=_z_probes,
-             wrong=(_z_overflow, _z_sign, _z_no_step, _z_mean)),
-    Exercise(id="1.5", points=2, reference=free_energy, probes=_free_probes,
-             wrong=(_free_no_bias, _free_sign, _free_mean_field, _free_overflow)),
+    Exercise(
+        id="1.1",
+        points=1,
+        reference=posterior,
+        probes=_posterior_probes,
+        wrong=(_posterior_no_prior, _posterior_underflow, _posterior_wrong_axis, _posterior_in_logs),
+    ),
+    Exercise(
+        id="1.2",
+        points=2,
+        reference=fill_in,
+        probes=_fill_probes,
+        wrong=(_fill_with_mean, _fill_forgets_to_centre, _fill_with_regression_of_diagonal, _fill_changes_input),
+    ),
+    Exercise(
+        id="1.3",
+        points=2,
+        reference=jensen_shannon,
+        probes=_js_probes,
+        wrong=(_js_no_zeros, _js_symmetrised_kl, _js_without_half, _js_in_bits),
+    ),
+    Exercise(
+        id="1.4", points=1, reference=log_partition, probes=_z_probes, wrong=(_z_overflow, _z_sign, _z_no_step, _z_mean)
+    ),
+    Exercise(
+        id="1.5",
+        points=2,
+        reference=free_energy,
+        probes=_free_probes,
+        wrong=(_free_no_bias, _free_sign, _free_mean_field, _free_overflow),
+    ),
 )

@@ -1,8 +1,8 @@
 r"""Discriminative classifiers p(y|x), and the generative one that gets p(y|x) from p(x|y) by Bayes' rule.
 
 A discriminative model is a network whose outputs are read as the logits of p(y|x). A generative classifier is a
-:class:`course_utils.distributions.GaussianMixture` with one component a class: :func:`fit_class_gaussians` estimates it,
-its ``posterior`` labels, and its ``log_prob`` says whether there is anything worth labelling.
+:class:`course_utils.distributions.GaussianMixture` with one component a class: :func:`fit_class_gaussians` estimates
+it, its ``posterior`` labels, and its ``log_prob`` says whether there is anything worth labelling.
 """
 
 import torch
@@ -31,11 +31,11 @@ def lda_logits(x, means, precision, weights):
 def fit_class_gaussians(x, y, n_classes, *, shared=False, ridge=0.0):
     r"""Maximum-likelihood Gaussian for each class: counts, class means and covariances.
 
-    ``x (N, D)`` floats, ``y (N,)`` integer labels below ``n_classes``. ``shared=True`` pools one covariance for all classes (linear
-    discriminant analysis), otherwise each class has its own (quadratic). ``ridge`` is a variance added to every
-    direction, the same as adding independent noise of that variance to the data: without it a pixel that never changes
-    has variance zero and its density is infinite. Returns a GaussianMixture whose component k is class k.
-    Raises ValueError when a class has no example. Taught in chapter 01.
+    ``x (N, D)`` floats, ``y (N,)`` integer labels below ``n_classes``. ``shared=True`` pools one covariance for all
+    classes (linear discriminant analysis), otherwise each class has its own (quadratic). ``ridge`` is a variance added
+    to every direction, the same as adding independent noise of that variance to the data: without it a pixel that
+    never changes has variance zero and its density is infinite. Returns a GaussianMixture whose component k is class
+    k. Raises ValueError when a class has no example. Taught in chapter 01.
     """
     counts = torch.bincount(y, minlength=n_classes)
     if len(counts) > n_classes or (counts == 0).any():
@@ -83,15 +83,20 @@ class Classifier(nn.Module):
 
 # --------------------------------------------------------------------------------------------------------- factories
 def logistic_regression(n_pixels=784, n_classes=10):
-    """One linear layer and a softmax: the simplest discriminative model of images ``(B, C, H, W)`` or rows ``(B, D)``."""
+    """One linear layer and a softmax, for images ``(B, C, H, W)`` or rows ``(B, D)``."""
     return Classifier(nn.Sequential(nn.Flatten(), MLP([n_pixels, n_classes])))
 
 
 def small_cnn(channels=1, n_classes=10, width=16):
-    """Two strided convolutions and two linear layers; about 60,000 parameters at 28×28. Takes any size from 8 upward."""
-    return Classifier(nn.Sequential(
-        nn.Conv2d(channels, width, 3, stride=2, padding=1), nn.ReLU(),
-        nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(4), nn.Flatten(),
-        MLP([2 * width * 16, 4 * width, n_classes]),
-    ))
+    """Two strided convolutions and two linear layers; about 40,000 parameters. Takes any size from 8 upward."""
+    return Classifier(
+        nn.Sequential(
+            nn.Conv2d(channels, width, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(4),
+            nn.Flatten(),
+            MLP([2 * width * 16, 4 * width, n_classes]),
+        )
+    )

@@ -16,7 +16,7 @@ from course_utils.nn.mlp import MLP, FourierFeatures
 
 # ---------------------------------------------------------------------------------------------------------- formulas
 def log_partition(energies, log_volume):
-    r"""Midpoint rule :math:`\log Z \approx \log\sum_i e^{-E(x_i)} + \log v` from energies ``(N,)`` of cells of log-volume v."""
+    r"""Midpoint rule :math:`\log Z \approx \log\sum_i e^{-E(x_i)} + \log v` for ``(N,)`` cells of volume v each."""
     return (-energies).logsumexp(0) + log_volume
 
 
@@ -108,8 +108,10 @@ class RBM(nn.Module):
         r"""log Z exactly, by listing the 2^H hidden states and summing the visible units in closed form. H ≤ 16."""
         n_hidden = len(self.hidden_bias)
         if n_hidden > 16:
-            raise ValueError(f"{n_hidden} hidden units have 2^{n_hidden} states; enumeration is for at most 16. "
-                             "Use annealed_importance_sampling for more")
+            raise ValueError(
+                f"{n_hidden} hidden units have 2^{n_hidden} states; enumeration is for at most 16. "
+                "Use annealed_importance_sampling for more"
+            )
         codes = torch.arange(2**n_hidden, device=self.weights.device)
         h = ((codes.unsqueeze(1) >> torch.arange(n_hidden, device=codes.device)) & 1).to(self.weights)  # (2^H, H)
         return (-free_energy(h, self.weights.T, self.hidden_bias, self.visible_bias)).logsumexp(0)
@@ -124,8 +126,8 @@ class PersistentChains:
     r"""The objective of an RBM: data pull free energy down, a set of running Gibbs chains pushes it up.
 
     The gradient of mean F(data) - mean F(chains) estimates that of the negative log-likelihood, because
-    :math:`-\nabla\log Z = E_p[\nabla F]`. The chains are kept from one step to the next. The value itself is not a likelihood.
-    (Tieleman 2008.) Taught in chapter 01.
+    :math:`-\nabla\log Z = E_p[\nabla F]`. The chains are kept from one step to the next. The value is no
+    likelihood. (Tieleman 2008.) Taught in chapter 01.
     """
 
     def __init__(self, rbm, chains, n_steps=1):
@@ -156,9 +158,9 @@ def annealed_importance_sampling(rbm, n_runs=256, n_temperatures=1000):
     r"""Estimate log Z of an RBM, from independent pixels to the model through growing inverse temperatures.
 
     Intermediate k has free energy :math:`F_\beta(v) = -b^\top v - \sum_j \log(1 + e^{\beta(c_j + (vW)_j)})`. At β = 0
-    the log-partition is :math:`\sum_i \log(1+e^{b_i}) + H\log 2`. Each run multiplies the ratios of neighbours along a Gibbs
-    chain. Returns ``(log Z, its standard error)``, both scalars in nats. The mean of the weights is unbiased for Z, so by
-    Jensen the estimate of log Z is low on average. (Neal 2001; Salakhutdinov & Murray 2008.) Taught in chapter 01.
+    the log-partition is :math:`\sum_i \log(1+e^{b_i}) + H\log 2`. Each run multiplies the ratios of neighbours along a
+    Gibbs chain. Returns ``(log Z, its standard error)``, both scalars in nats. The mean of the weights is unbiased for
+    Z, so by Jensen the estimate of log Z is low on average. (Neal 2001; Salakhutdinov & Murray 2008.) Chapter 01.
     """
     w, b, c = rbm.weights, rbm.visible_bias, rbm.hidden_bias
     betas = torch.linspace(0, 1, n_temperatures + 1, dtype=w.dtype, device=w.device)

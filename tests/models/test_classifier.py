@@ -46,7 +46,9 @@ def test_ridge_is_independent_noise():
 
 def test_a_class_without_examples_is_an_error():
     x, y = clouds()
-    with pytest.raises(ValueError, match=r"every one of the 4 classes needs an example, got counts \[134, 133, 133, 0\]"):
+    with pytest.raises(
+        ValueError, match=r"every one of the 4 classes needs an example, got counts \[134, 133, 133, 0\]"
+    ):
         classifier.fit_class_gaussians(x, y, 4)
     with pytest.raises(ValueError, match="every one of the 2 classes"):
         classifier.fit_class_gaussians(x, y, 2)
