@@ -63,8 +63,7 @@ def sample(n: int, glyphs: str = DIGITS, size: int = 28, rgb: bool = False, seed
     ``glyphs`` are the characters to draw from, uniformly; ``size`` is 8 to 64 pixels; ``rgb`` gives coloured ink on
     light paper (3 channels) instead of white ink on black (1 channel, as MNIST is stored).
     """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}: ask for a positive number of images")
+    _check_count(n)
     _check_glyphs(glyphs)
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(len(glyphs), (n,), generator=generator)
@@ -106,16 +105,78 @@ def render(
         generator = torch.Generator().manual_seed(0)
     with _one_thread():
         pens = _pens(glyphs, 4 * size)
-    rows = pens.first[labels] + factors[:, 5].long()
-    hand = torch.randn(len(labels), _hand_size(pens), generator=generator, dtype=torch.float64)
-    ink = torch.empty(len(labels), size, size, dtype=torch.uint8)
-    few = 40_000 // size**2  # what is worked on stays in the cache
-    with _one_thread():
-        for start in range(0, len(labels), few):
-            chunk = slice(start, start + few)
-            path, radius = _pen_path(pens, rows[chunk], factors[chunk], hand[chunk], size)
-            ink[chunk] = _ink(path, radius, size)
+        rows = pens.first[labels] + factors[:, 5].long()
+        hand = torch.randn(len(labels), _hand_size(pens) + 3, generator=generator, dtype=torch.float64)
+        ink = torch.empty(len(labels), size, size, dtype=torch.uint8)
+        for chunk in _chunks(len(labels), size**2):
+            z = factors[chunk]
+            bend, tilt, swell = hand[chunk].split([hand.shape[1] - 3, 1, 2], dim=1)
+            path = _slanted(_bent_path(pens, rows[chunk], z, bend), z, tilt[:, 0])
+            radius = _thickness(z, swell, path.shape[1], size)
+            # as MNIST: the glyph fills a box of 20 of the 28 pixels, its centre of mass lies in the middle
+            path = _placed(path, (20 / 28 * size, 20 / 28 * size), radius.mean(1))
+            path = path - path.mean(1, keepdim=True) + size / 2
+            ink[chunk] = _ink(path, radius, size, size)
     return _colour(ink, generator) if rgb else ink[:, None]
+
+
+def sample_words(n: int, text: str = "hello", size: int = 28, rgb: bool = False, seed: int = 0) -> Glyphs:
+    """``n`` times the word ``text`` by different hands: images (n, C, size, 3 * size), labels all 0, factors (n, 6).
+
+    The variant of a word is 0 for printed and 1 for joined letters.
+    """
+    _check_count(n)
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.zeros(n, dtype=torch.int64)
+    factors = sample_factors(labels, "h", generator)
+    return Glyphs(render_words(factors, text=text, size=size, rgb=rgb, generator=generator), labels, factors)
+
+
+def render_words(
+    factors: Tensor,
+    *,
+    text: str = "hello",
+    size: int = 28,
+    rgb: bool = False,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The word ``text`` with ``factors`` (N, 6), uint8 images (N, 1 or 3, size, 3 * size); arguments as :func:`render`.
+
+    All letters share slant, width, pressure, speed and neatness; a messy hand leaves the baseline.
+    """
+    _check_glyphs("".join(dict.fromkeys(text)))
+    _check_size(size)
+    _, factors = _check_factors(torch.zeros(len(factors), dtype=torch.int64), factors, "h")
+    if generator is None:
+        generator = torch.Generator().manual_seed(0)
+    with _one_thread():
+        letters = [_pens(letter, 2 * size) for letter in text]
+        hands = [torch.randn(len(factors), _hand_size(pens) + 1, generator=generator, dtype=torch.float64)
+                 for pens in letters]  # fmt: skip
+        common = torch.randn(len(factors), 3, generator=generator, dtype=torch.float64)
+        ink = torch.empty(len(factors), size, 3 * size, dtype=torch.uint8)
+        for chunk in _chunks(len(factors), 3 * size**2):
+            z, end, paths = factors[chunk], torch.zeros(1, dtype=torch.float64), []
+            for letter, pens, hand in zip(text, letters, hands, strict=True):
+                row = z[:, 5].long().clamp_max(n_variants(letter) - 1)
+                path = _bent_path(pens, row, z, hand[chunk, :-1])
+                lift = 5.0 * (1 - z[:, 4]) * hand[chunk, -1]  # off the baseline
+                move = torch.stack([end + 14 * (1 - row) - path[..., 0].amin(1), lift], 1)
+                path = path + move[:, None]
+                end = path[..., 0].amax(1)
+                paths.append(path)
+            path = _slanted(torch.cat(paths, 1), z, 0.4 * common[chunk, 0])
+            radius = _thickness(z, common[chunk, 1:], path.shape[1], size) * 0.65
+            path = _placed(path, (76 / 28 * size, 22 / 28 * size), radius.mean(1))
+            middle = (path.amax(1, keepdim=True) + path.amin(1, keepdim=True)) / 2
+            path = path - middle + torch.tensor([1.5 * size, 0.5 * size], dtype=torch.float64)
+            ink[chunk] = _ink(path, radius, size, 3 * size)
+    return _colour(ink, generator) if rgb else ink[:, None]
+
+
+def _chunks(n: int, n_pixels: int) -> list[slice]:
+    few = max(1, 40_000 // n_pixels)  # what is worked on stays in the processor's cache
+    return [slice(start, start + few) for start in range(0, n, few)]
 
 
 # --- from the alphabet to a path ------------------------------------------------------------------------------------
@@ -125,7 +186,6 @@ class _Pens(NamedTuple):
     points: Tensor  # (V, K, 2)     control points of each variant, padded with zeros
     basis: Tensor  # (S, V, P, K)   path = basis @ points, at each of S speeds
     stroke: Tensor  # (V, P)        which stroke a path point belongs to
-    position: Tensor  # (V, P)      how far along the whole path, in 0..1
     first: Tensor  # (G,)           row of a glyph's variant 0
 
 
@@ -160,9 +220,8 @@ def _pens(glyphs: str, n_path: int) -> _Pens:
                 basis[level, v, row : row + count, : len(xy)] = blur @ even
             stroke[v, row : row + count] = s
             row += count
-    position = torch.linspace(0, 1, n_path, dtype=torch.float64).expand(len(variants), -1)
     counts = torch.tensor([0] + [len(alphabet.STROKES[glyph]) for glyph in glyphs])
-    return _Pens(control, basis, stroke, position, counts.cumsum(0)[:-1])
+    return _Pens(control, basis, stroke, counts.cumsum(0)[:-1])
 
 
 def _smooth_pieces(corners: list[bool]) -> list[tuple[int, int]]:
@@ -222,18 +281,18 @@ def _blur(count: int, sigma: float) -> Tensor:
 
 
 def _hand_size(pens: _Pens) -> int:
-    """How many normal numbers move one hand."""
-    return 2 * pens.points.shape[1] + 2 * (int(pens.stroke.max()) + 1) + 13
+    """How many normal numbers bend one path."""
+    return 2 * pens.points.shape[1] + 2 * (int(pens.stroke.max()) + 1) + 10
 
 
-def _pen_path(pens: _Pens, rows: Tensor, factors: Tensor, hand: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Path (B, P, 2) int32 in 1/64 pixel and thickness radius (B, P) float64 in pixels.
+def _bent_path(pens: _Pens, rows: Tensor, factors: Tensor, hand: Tensor) -> Tensor:
+    """The pen's way through the glyph (B, P, 2) in units of the alphabet, y measured from the middle of a capital.
 
     ``hand`` (B, _hand_size) standard normal: what the factors do not fix.
     """
-    slant, width, pressure, speed, neatness, _ = factors.unbind(1)
+    _, width, _, speed, neatness, _ = factors.unbind(1)
     n_points, n_strokes = pens.points.shape[1], int(pens.stroke.max()) + 1
-    miss, gap, waves, phase, amount, tilt, swell = hand.split([2 * n_points, 2 * n_strokes, 4, 2, 4, 1, 2], dim=1)
+    miss, gap, waves, phase, amount = hand.split([2 * n_points, 2 * n_strokes, 4, 2, 4], dim=1)
 
     mess = (1 - neatness)[:, None, None]
     points = pens.points[rows] + 4.5 * mess * miss.unflatten(1, (n_points, 2))
@@ -248,39 +307,46 @@ def _pen_path(pens: _Pens, rows: Tensor, factors: Tensor, hand: Tensor, size: in
     # a smooth random field bends the plane: two slow waves in random directions
     angle = 0.035 * path @ waves.unflatten(1, (2, 2)) + 2 * math.pi * phase[:, None]  # (B, P, 2)
     path = path + 6.0 * mess * (torch.sin(angle) @ amount.unflatten(1, (2, 2)))
+    return path * torch.stack([width, torch.ones_like(width)], 1)[:, None]
 
-    turn = math.radians(7) * mess[:, 0] * tilt
-    cos, sin = torch.cos(turn), torch.sin(turn)
-    shear = torch.tan(torch.deg2rad(slant))
+
+def _slanted(path: Tensor, factors: Tensor, tilt: Tensor) -> Tensor:
+    """``path`` (B, P, 2) sheared by the slant, then turned by a messy hand; ``tilt`` (B,) standard normal."""
+    slant, neatness = factors[:, 0], factors[:, 4]
     x, y = path.unbind(2)
-    x = x * width[:, None] - shear[:, None] * y
-    x, y = cos * x - sin * y, sin * x + cos * y
-
-    # thickness swells and fades along the stroke
-    radius = (0.55 + 1.65 * pressure) * size / 28
-    swing = torch.sin(2 * math.pi * (pens.position[rows] * (0.5 + swell[:, :1].abs()) + swell[:, 1:]))
-    thick = radius[:, None] * (1 + 0.22 * mess[:, :, 0] * swing)
-
-    # as MNIST: the longer side fills 20 of 28 pixels, and the centre of mass is in the middle of the image
-    span = torch.stack([x.amax(1) - x.amin(1), y.amax(1) - y.amin(1)]).amax(0)
-    scale = (20 / 28 * size - 2 * radius) / span
-    path = scale[:, None, None] * torch.stack([x, y], 2)
-    path = path - path.mean(1, keepdim=True) + size / 2
-    return torch.round(path * _UNIT).to(torch.int32), thick
+    x = x - torch.tan(torch.deg2rad(slant))[:, None] * y
+    turn = (math.radians(7) * (1 - neatness) * tilt)[:, None]
+    return torch.stack([torch.cos(turn) * x - torch.sin(turn) * y, torch.sin(turn) * x + torch.cos(turn) * y], 2)
 
 
-def _ink(path: Tensor, radius: Tensor, size: int) -> Tensor:
-    """Ink 0..255 (B, size, size) uint8: full inside the stroke, fading over one pixel at its edge.
+def _thickness(factors: Tensor, swell: Tensor, n_path: int, size: int) -> Tensor:
+    """Radius of the ink (B, P) in pixels; a messy hand presses unevenly.  ``swell`` (B, 2) standard normal."""
+    pressure, neatness = factors[:, 2:3], factors[:, 4:5]
+    along = torch.linspace(0, 1, n_path, dtype=torch.float64)
+    swing = torch.sin(2 * math.pi * (along * (0.5 + swell[:, :1].abs()) + swell[:, 1:]))
+    return (0.55 + 1.65 * pressure) * size / 28 * (1 + 0.22 * (1 - neatness) * swing)
 
-    A path point of radius r covers a pixel at distance d as far as r - d; with one thickness R per image the same edge
-    is R - sqrt(d^2 + R^2 - r^2), so one minimum over the path serves all thicknesses.
+
+def _placed(path: Tensor, box: tuple[float, float], margin: Tensor) -> Tensor:
+    """``path`` scaled so that it fills ``box`` (width, height) with ``margin`` (B,) on each side, shape kept."""
+    span = path.amax(1) - path.amin(1)  # (B, 2)
+    room = torch.tensor(box, dtype=torch.float64) - 2 * margin[:, None]
+    return path * (room / span.clamp_min(1e-6)).amin(1)[:, None, None]
+
+
+def _ink(path: Tensor, radius: Tensor, height: int, width: int) -> Tensor:
+    """Ink 0..255 (B, height, width) uint8: full inside the stroke, fading over one pixel at its edge.
+
+    ``path`` (B, P, 2) and ``radius`` (B, P) in pixels.  A path point of radius r covers a pixel at distance d as far as
+    r - d; with one thickness R per image the same edge is R - sqrt(d^2 + R^2 - r^2), so one minimum over the path
+    serves all thicknesses.
     """
+    path = torch.round(path * _UNIT).to(torch.int32)
     thickest = radius.amax(1, keepdim=True)
     handicap = torch.round((thickest**2 - radius**2) * _UNIT**2).to(torch.int32)  # (B, P)
-    centres = torch.arange(size, dtype=torch.int32) * _UNIT + _UNIT // 2
     across, down = path.permute(2, 1, 0).contiguous()  # (P, B) each
-    dx = ((centres - across[..., None]) ** 2)[:, :, None, :]  # (P, B, 1, W)
-    dy = ((centres - down[..., None]) ** 2 + handicap.T[..., None])[..., None]  # (P, B, H, 1)
+    dx = ((_centres(width) - across[..., None]) ** 2)[:, :, None, :]  # (P, B, 1, W)
+    dy = ((_centres(height) - down[..., None]) ** 2 + handicap.T[..., None])[..., None]  # (P, B, H, 1)
     nearest = dx[0] + dy[0]  # (B, H, W)
     candidate = torch.empty_like(nearest)
     for p in range(1, len(dx)):
@@ -289,8 +355,12 @@ def _ink(path: Tensor, radius: Tensor, size: int) -> Tensor:
     return torch.round(255 * (thickest[:, :, None] - distance + 0.5).clamp(0, 1)).to(torch.uint8)
 
 
+def _centres(n: int) -> Tensor:
+    return torch.arange(n, dtype=torch.int32) * _UNIT + _UNIT // 2
+
+
 def _colour(ink: Tensor, generator: torch.Generator) -> Tensor:
-    """Coloured ink on light paper: (B, 3, size, size) uint8."""
+    """Coloured ink on light paper: (B, 3, H, W) uint8."""
     n = len(ink)
     paper = 225 + torch.randint(31, (n, 3, 1, 1), generator=generator)
     pen = torch.randint(160, (n, 3, 1, 1), generator=generator)
@@ -316,6 +386,11 @@ def _check_glyphs(glyphs: str) -> None:
     if not glyphs or unknown or len(set(glyphs)) != len(glyphs):
         known = "".join(alphabet.STROKES)
         raise ValueError(f"glyphs must be different characters out of {known!r}, got {glyphs!r}")
+
+
+def _check_count(n: int) -> None:
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}: ask for a positive number of images")
 
 
 def _check_size(size: int) -> None:

@@ -285,8 +285,8 @@ def _read_cifar(folder: Path) -> tuple[Split, Split]:
 def _missing(name: str, folder: Path, file: str) -> MissingData:
     return MissingData(
         f"{name} is not on disk: no {file} in {folder}. Either use another data set (handwriting and digits need no "
-        f"files), or fetch it once with  from course_utils.data import images; images.download({name!r}, {str(folder)!r}),  "
-        "or give the data_dir that has it"
+        f"files), or fetch it once with  from course_utils.data import images; "
+        f"images.download({name!r}, {str(folder)!r}),  or give the data_dir that has it"
     )
 
 
