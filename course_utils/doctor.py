@@ -20,7 +20,6 @@ import click
 
 PACKAGE = "deep-generative-course"
 CHECKOUT = Path(__file__).resolve().parents[1]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 OLDEST, NEWEST = (3, 11), (3, 13)
 
 
@@ -214,16 +213,14 @@ def check_papermill():
         return Finding("papermill", False, what, install_course("instructor"), needed=False)
 
 
-def find_browser():
-    """The path of a Chromium on this machine, or None. The variable CHROMIUM names one that is not on the PATH."""
-    named = os.environ.get("CHROMIUM")
-    return named if named else next(filter(None, map(shutil.which, BROWSERS)), None)
-
-
 def check_chromium():
     """Load a page in a headless Chromium: the browser tests of the widgets drive one."""
     fix = system_install("chromium")
-    browser = find_browser()
+    try:
+        browser = importlib.import_module("course_utils.widgets.browser").chromium()
+    except ImportError as error:
+        what = f"not looked for, {error.name} is not installed; only the tests of the widgets use it"
+        return Finding("Chromium", False, what, install_course("dev"), needed=False)
     if browser is None:
         return Finding("Chromium", False, "not found; only the tests of the widgets use it", fix, needed=False)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:

@@ -114,7 +114,7 @@ def test_a_kernel_that_is_not_there(monkeypatch):
                                             (doctor.check_bubblewrap, "bubblewrap")])
 def test_a_missing_program_is_a_convenience_with_a_command(monkeypatch, tmp_path, check, program):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CHROMIUM", raising=False)
+    monkeypatch.delenv("CHROME", raising=False)
     finding = check()
     assert not finding.works and not finding.needed and program in finding.fix
 
@@ -125,7 +125,7 @@ def test_a_program_that_is_there_but_does_not_work_is_not_believed(monkeypatch, 
     fake.write_text("#!/bin/sh\necho not permitted\nexit 1\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.delenv("CHROMIUM", raising=False)
+    monkeypatch.delenv("CHROME", raising=False)
     finding = check()
     assert not finding.works and finding.fix
 

@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "benchmarks": f"bench models data training metrics chapter notebooks widgets shipped coding {LAW}",
     "coding": "",
     "shipped": "",
-    "doctor": "data",
+    "doctor": "data widgets",
     "lab": "doctor",
     "cli": "",
     "__main__": "cli",
