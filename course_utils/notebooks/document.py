@@ -65,13 +65,13 @@ def font(characters):
     options = subset.Options(
         flavor="woff", ignore_missing_unicodes=True, hinting=False, name_IDs=[], notdef_outline=True
     )
-    face = subset.load_font(str(path), options)
     cutter = subset.Subsetter(options)
     cutter.populate(unicodes=wanted)
-    cutter.subset(face)
     buffer = io.BytesIO()
-    face.flavor = "woff"
-    face.save(buffer)
+    with subset.load_font(str(path), options) as face:
+        cutter.subset(face)
+        face.flavor = "woff"
+        face.save(buffer)
     return "data:font/woff;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

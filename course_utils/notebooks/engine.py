@@ -29,7 +29,7 @@ METRICS_MIME = "application/vnd.course.metrics+json"
 PARAMETERS = ("budget", "dataset", "seed", "device", "data_dir")
 MAX_TEXT = 1_000_000  # characters that one cell may print
 MAX_OUTPUT = 100_000_000  # characters of output that one chapter may hold, pictures included
-GRACE = 3.0  # seconds between asking a kernel to stop and ending it
+GRACE = 2.0  # seconds between asking a kernel to stop and ending it
 
 # What the chapter decided, asked of the kernel after the last cell. Only modules that the chapter loaded are looked at.
 ENVIRONMENT = """
@@ -86,12 +86,16 @@ class ChapterClient(PapermillNotebookClient):
         self.stopped = None  # why we ended it, if we did
         self.environment = None
         self.text_seen = self.output_seen = 0
+        late = f"the chapter took longer than its {job['timeout']:g} s and was ended in this cell"
+        self.alarm = threading.Timer(job["timeout"], self.stop, ("timeout", late, GRACE))
+        self.alarm.daemon = True
 
     def keep_reply(self, cell, cell_index, execute_reply):
         self.replies[cell_index] = execute_reply["content"]
 
     def papermill_execute_cells(self):
         code = [i for i, cell in enumerate(self.nb.cells) if runs(cell)]
+        self.alarm.start()
         self.emit("start", cells=len(code))
         for number, index in enumerate(code, start=1):
             self.current, self.text_seen = index, 0
@@ -223,16 +227,12 @@ def execute(job, emit):
 
     client = ChapterClient(prepared(nb, job["parameters"], source.name), job=job, emit=emit)
     signal.signal(signal.SIGTERM, lambda *_: client.stop("interrupted", "the run was interrupted here"))
-    late = f"the chapter took longer than its {job['timeout']:g} s and was ended in this cell"
-    alarm = threading.Timer(job["timeout"], client.stop, ("timeout", late, GRACE))
-    alarm.daemon = True
-    alarm.start()
     error = None
     try:
         client.execute(cwd=job["cwd"])
     except Exception as caught:
         error = caught
-    alarm.cancel()
+    client.alarm.cancel()
 
     nb = client.nb
     code = [index for index, cell in enumerate(nb.cells) if runs(cell)]

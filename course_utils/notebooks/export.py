@@ -161,14 +161,22 @@ class Page:
         return "\n".join(parts + ["</div></details>"] * len(open_levels))
 
     def code(self, cell):
-        notes = []
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            notes.append("parameters of this run")
-        notes += [
-            f'checks <a href="#eq-{html.escape(t)}">({html.escape(t)})</a>' for t in cell.metadata.get("verifies", [])
-        ]
-        note = f'<div class="note">{", ".join(notes)}</div>' if notes else ""
-        return note + python(cell.source) + "".join(self.output(out) for out in merged(cell.outputs))
+        about, notes = cell.metadata, []
+        if "injected-parameters" in about.get("tags", []):
+            notes.append("the parameters of this run")
+        if about.get("quote"):
+            notes.append(f"from the package: <code>{html.escape(str(about['quote']))}</code>")
+        if about.get("exercise"):
+            notes.append(f"exercise {html.escape(str(about['exercise']))}")
+        if about.get("verifies"):
+            names = [html.escape(tag) for tag in about["verifies"]]
+            notes.append("checks " + ", ".join(f'<a href="#eq-{name}">({name})</a>' for name in names))
+        note = f'<div class="note">{" · ".join(notes)}</div>' if notes else ""
+        source = python(cell.source) if cell.source.strip() else ""
+        if about.get("jupyter", {}).get("source_hidden"):
+            first = cell.source.strip().splitlines()[0].lstrip("# ")
+            source = f'<details class="hidden"><summary>{html.escape(first)}</summary>{source}</details>'
+        return note + source + "".join(self.output(out) for out in merged(cell.outputs))
 
     def output(self, output):
         if output.output_type == "stream":
@@ -279,6 +287,10 @@ def chapter(ipynb, page, result, base):
     nb = nbformat.read(ipynb, as_version=4)
     work = Page(nb, base)
     body = work.cells()
+    away = dict.fromkeys(
+        re.findall(r"""<(?:img|script|iframe|link|video|audio)\b[^>]*?(?:src|href)=["']?(https?:[^"'\s>]+)""", body)
+    )
+    work.notes += [f"the page stays closed to the network and does not show {address}" for address in away]
     first, _, rest = body.partition("</h1>") if "</h1>" in body else ("", "", body)
     title = next((re.sub(r"<[^>]*>", "", text) for level, _, text in work.headings if level == 1), Path(ipynb).stem)
     top = first + "</h1>" if first else f"<h1>{html.escape(title)}</h1>"

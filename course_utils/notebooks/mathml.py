@@ -63,7 +63,7 @@ class Atom:
 
 def equation(tex):
     """A displayed formula: (MathML, its tag or None). Tags inside the rows of an alignment stay in their rows."""
-    rows = re.search(r"\\begin\{(?:align|gather|eqnarray)", tex)
+    rows = re.search(r"\\begin\{(?:align|gather|eqnarray)\*?\}", tex)
     tags = _TAG.findall(tex)
     if tags and not rows:
         if len(tags) > 1:

@@ -37,7 +37,7 @@ VERSIONS = (
     "nbclient",
     "papermill",
 )
-BACKSTOP = 30.0  # seconds after its own deadline that a chapter's process is ended from here
+BACKSTOP = 180.0  # seconds after its deadline that a chapter's process is ended from here (its kernel starts first)
 STOPPING = 8.0  # seconds that a chapter's process gets to write what it has after Ctrl-C
 
 
@@ -294,7 +294,7 @@ def stop(running):
     type=click.FloatRange(0, min_open=True),
     default=7200.0,
     show_default=True,
-    help="Seconds that one chapter may take.",
+    help="Seconds that the cells of one chapter may take.",
 )
 @click.option("--notebooks", type=click.Path(file_okay=False, exists=True), help="Folder of the chapters.")
 def main(chapters, budget, dataset, seed, device, data_dir, out, jobs, resume, timeout, notebooks):

@@ -1,0 +1,183 @@
+"""Pages of executed chapters in a real Chromium without a network: what is drawn, what is folded, what is asked for."""
+
+import base64
+import io
+import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
+
+from course_utils.notebooks import export, files, index
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+TEXT = r"""# 7. A chapter
+
+An inline $p(x \mid y)$ and, see (7.1) and (9.9), a wide sum:
+
+$$\mathrm{KL}(p\,\|\,q)=\sum_x p(x)\log\frac{p(x)}{q(x)} \ge 0 . \tag{7.1}$$
+
+$$\begin{aligned} a &= b + c \\ d + e + f &= \underbrace{g}_{\text{small}} \end{aligned} \tag{7.2}$$
+
+| a | b |
+|---|---|
+| 1 | `x` |
+
+![a dot](dot.png) and [the next chapter](08_next.ipynb)"""
+SPY = """<p id="spied">table</p><img src="{0}/a"><link rel="stylesheet" href="{0}/b"><iframe src="{0}/c"></iframe>
+<style>@import url({0}/d.css); #spied {{ background: url({0}/e.png) }}</style>
+<script>document.getElementById("spied").textContent = "scripted"; fetch("{0}/f").catch(() => 0)</script>
+<iframe srcdoc="<img src='{0}/g'><script>fetch('{0}/h')</script>"></iframe>"""
+
+
+@pytest.fixture(scope="module")
+def elsewhere():
+    """A server that outputs would like to ask: its address, and what it was asked."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+def png(width, height=40):
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), (0, 114, 178)).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, elsewhere):
+    """A run's folder with one chapter that has a bit of everything; the notes of its export are in `notes.json`."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "dot.png").write_bytes(base64.b64decode(png(10)))
+    data = {"image/png": png(2400), "text/plain": "A wide blue strip."}
+    cells = [
+        new_markdown_cell(TEXT),
+        new_markdown_cell("## 7.1 Pictures"),
+        new_code_cell("plot()", id="wide", outputs=[new_output("display_data", data, metadata={})]),
+        new_code_cell(
+            "spy()",
+            outputs=[new_output("display_data", {"text/html": SPY.format(elsewhere[0])})],
+            metadata={"verifies": ["7.1"]},
+        ),
+        new_markdown_cell("## Going deeper: $\\log Z$", metadata={"tags": ["fold"]}),
+        new_markdown_cell("### Inside\n\nhidden words"),
+        new_code_cell(
+            "f'{1}' # long " + "x" * 300,
+            id="inside",
+            outputs=[new_output("stream", name="stdout", text="✓ one\n50%\r100%")],
+        ),
+        new_markdown_cell("## 7.2 After\n\nshown words $\\unknown{x}$"),
+        new_code_cell(
+            "record()", outputs=[new_output("display_data", {export.document.METRICS_MIME: {"test_nll": 1.25}})]
+        ),
+    ]
+    nbformat.write(new_notebook(cells=cells), folder / "07_a.ipynb")
+    notes = export.chapter(folder / "07_a.ipynb", folder / "07_a.html", {"wall_seconds": 3.0}, base=folder)
+    (folder / "notes.json").write_text(json.dumps(notes))
+    entry = {
+        "status": "passed",
+        "metrics": {"test_nll": 1.25},
+        "wall_seconds": 3.0,
+        "cells": 4,
+        "parameters": {"seed": 0},
+        "floors": {},
+        "failure": None,
+        "notes": [],
+        "machine": {},
+    }
+    summary = {"written": "now", "versions": {"python": "3"}, "chapters": {"07_a": entry}, "status": "passed"}
+    files.write_text(folder / "index.html", index.page(summary, folder))
+    return folder
+
+
+@pytest.fixture
+def opened(page, written):
+    """The chapter's page, opened without a network."""
+    page.context.set_offline(True)
+    page.goto(f"file://{written}/07_a.html")
+    yield page
+    page.context.set_offline(False)
+
+
+def test_nothing_is_asked_for_even_with_a_network(page, written, elsewhere):
+    page.context.set_offline(False)
+    page.goto(f"file://{written}/07_a.html")
+    page.wait_for_timeout(300)
+    assert page.locator("#spied").inner_text() == "scripted"  # what an output brings along does run
+    assert elsewhere[1] == []
+
+
+def test_formulas_are_drawn_in_the_font_of_the_page(opened):
+    assert opened.evaluate(
+        "document.fonts.ready.then(() => [...document.fonts].map(f => f.family + ' ' + f.status))"
+    ) == ["CourseMath loaded"]
+    equation = opened.locator("[id='eq-7.1']")
+    assert equation.locator("math").bounding_box()["height"] > 30  # the fraction and the sum with its limit stand apart
+    assert equation.locator("a.tag").inner_text() == "(7.1)"
+    text = opened.locator("main").inner_text()
+    assert "$" not in text and "\\frac" not in text
+
+
+def test_columns_of_an_alignment_meet(opened):
+    rows = opened.locator("[id='eq-7.2'] mtr")
+    left = [rows.nth(i).locator("mtd").nth(0).locator("> *").bounding_box() for i in (0, 1)]
+    assert left[0]["x"] > left[1]["x"] + 10  # right-aligned: the shorter side starts later
+    assert abs(sum(left[0][k] for k in ("x", "width")) - sum(left[1][k] for k in ("x", "width"))) < 1
+
+
+def test_mentions_and_contents_lead_somewhere(opened):
+    hrefs = opened.eval_on_selector_all("a[href^='#']", "links => links.map(a => decodeURIComponent(a.hash.slice(1)))")
+    missing = [name for name in hrefs if opened.evaluate("name => document.getElementById(name) === null", name)]
+    assert missing == [] and "eq-7.1" in hrefs and "eq-9.9" not in hrefs
+    assert opened.locator("nav li").all_inner_texts()[::2] == ["7.1 Pictures", "7.2 After"]
+    assert opened.locator("a:text('the next chapter')").get_attribute("href") == "08_next.html"
+
+
+def test_a_folded_section_ends_where_the_next_begins_and_opens_for_a_link(opened, written):
+    assert not opened.get_by_text("hidden words").is_visible() and opened.get_by_text("shown words").is_visible()
+    opened.goto(f"file://{written}/07_a.html#cell-inside")
+    assert opened.get_by_text("hidden words").is_visible()
+
+
+@pytest.mark.parametrize("width", [1280, 900, 420])
+def test_the_page_is_never_wider_than_the_window(opened, width):
+    opened.set_viewport_size({"width": width, "height": 800})
+    opened.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    box = opened.locator("#cell-wide img").bounding_box()
+    assert 300 < box["width"] <= width and box["height"] < 40
+
+
+def test_pictures_have_words_and_output_reads_as_printed(opened, written):
+    assert opened.locator("#cell-wide img").get_attribute("alt") == "A wide blue strip."
+    assert opened.locator("img[alt='a dot']").get_attribute("src").startswith("data:image/png")
+    opened.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert opened.locator("#cell-inside pre.output").inner_text() == "✓ one\n100%"
+    assert opened.locator("table.metrics").inner_text().split() == ["test", "nll", "1.25"]
+    notes = json.loads((written / "notes.json").read_text())
+    assert "\\unknown is not known" in notes[0]
+    assert [note.rpartition("/")[2] for note in notes if "does not show http://127.0.0.1" in note] == list("abcg")
+
+
+def test_the_index_shows_numbers_and_pictures_and_leads_to_them(page, written):
+    page.goto(f"file://{written}/index.html")
+    assert page.locator("table.results").inner_text().split()[-4:] == ["07_a", "test", "nll", "1.25"]
+    thumbnail = page.locator(".thumbnails img")
+    assert thumbnail.count() == 1 and thumbnail.evaluate("i => i.naturalWidth") <= index.WIDEST
+    page.locator(".thumbnails a").click()
+    assert page.url.endswith("07_a.html#cell-wide")
