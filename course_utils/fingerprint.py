@@ -102,7 +102,7 @@ class _Reader:
         self.named(dict(model.named_parameters()) | dict(model.named_buffers()))
 
     def object_(self, value):
-        """Of an installed library's object its description counts, of data, distributions and our own the attributes."""
+        """Of a library's object its description counts; of data, distributions and our own the attributes."""
         self.read(type(value))
         if dataclasses.is_dataclass(value):
             self.named({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})

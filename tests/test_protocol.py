@@ -92,13 +92,6 @@ def those_with(*methods):
     return [case for case in CASES if set(methods) & set(case.has.split())]
 
 
-@pytest.fixture(autouse=True)
-def same_numbers_every_time():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
-
-
 def made(case):
     """A model whose weights are none of the special ones it starts with (zeros, the identity)."""
     model = case.make()

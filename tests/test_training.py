@@ -16,13 +16,6 @@ from torch import nn
 from course_utils import training
 
 
-@pytest.fixture(autouse=True)
-def same_numbers_every_time():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
-
-
 class Slope(nn.Module):
     """One weight w with loss (w - target)^2 / 2, so that gradient descent has a closed form."""
 
