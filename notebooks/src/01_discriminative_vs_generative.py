@@ -56,7 +56,7 @@ print(f"budget {budget} on {device}: {n_steps} training steps")
 # needs no download, and, unlike with MNIST, we can look up the true factors whenever we want to check a claim.
 
 # %%
-hello = handwriting.word("hello", 8, seed=seed)
+hello = handwriting.sample_words(8, "hello", seed=seed)
 plots.show(
     plots.images(images.to_float(hello.images), columns=4, title='Eight students write "hello"'),
     alt='Eight handwritten versions of the word hello that differ in slant, width, stroke thickness and neatness.',
@@ -151,7 +151,8 @@ record(kmeans_purity=purity)
 # Without a single label, $k$-means finds groups that agree with the labels far more often than chance (10 %). It also
 # merges digits that overlap as images, and splits one that is written in two ways. It groups by *what $x$ looks
 # like*, and nobody told it what we care about.
-#
+
+# %% [markdown]
 # ## 1.2 Three distributions, one picture
 #
 # Write $x$ for an image and $y$ for a label. Three kinds of model differ in what they give probability to.
@@ -374,7 +375,8 @@ record(digits_lda_error=lda, digits_class_gaussian_error=quadratic, digits_logis
 # On real features neither story is exactly true, and the ranking depends on how much the model may assume. More
 # flexible generative models need more data; a well-chosen one can beat logistic regression. The lesson is not "one
 # side wins". It is: **a generative model earns its extra knowledge with extra assumptions.**
-#
+
+# %% [markdown]
 # ## 1.4 What each says to nonsense
 #
 # Now the question of the chapter, on images. We keep the convolutional network as the classifier. For $p(x)$ we take
@@ -439,7 +441,8 @@ record(letters_auroc=table["letters"][1], noise_auroc=table["noise"][1], blank_a
 # Then look at blank paper. No digit in the data is blank, and yet the density finds it *more* probable than most real
 # digits. You will often read that a generative model rejects unreasonable images. It **can**, since images compete.
 # It need not. Why is an image that never occurs so probable?
-#
+
+# %% [markdown]
 # ### Density is not typicality
 #
 # Take the simplest density, $x\sim\mathcal N(0, I)$ in $D$ dimensions. It is highest at $x=0$. How far from there
@@ -522,7 +525,8 @@ for kind, values in log_density.items():
 # This is the **typicality test** of Nalisnick and others (2019): accept what is as probable as usual, no less *and no
 # more*. It still looks at one number only. A density is a beginning, not a guard. Better densities follow in the next
 # chapters, and chapter 02 meets this failure again in a far stronger model.
-#
+
+# %% [markdown]
 # ### Is the confidence worth anything?
 #
 # A probability is a promise: of all images labelled "with 90 %", nine in ten should be right. A **proper score**
@@ -798,7 +802,8 @@ plots.show(fig, alt="The exact KL and minus the mean log-likelihood fall on one 
 # Two goals stand behind "close". We want **realism**: samples that could be real. And we want **control**: samples
 # with the properties we ask for. Likelihood measures neither directly; it asks for both at once, through $p(x)$. From
 # a finite data set we can only get an approximation, and the chapters differ in what they approximate.
-#
+
+# %% [markdown]
 # ## 1.8 Why an exponential, and why Z
 #
 # How does a network become a density? It must obey two rules: never negative, and integrate to one. A network's
@@ -941,7 +946,8 @@ plots.show(fig, alt="The exact density of eight Gaussians beside the end points 
 #
 # $F$ is the **free energy**, and $p(v) = e^{-F(v)}/Z$. With at most 16 hidden units we can list all $h$ and get $Z$
 # *exactly*, by the same trick with the layers swapped.
-#
+
+# %% [markdown]
 # ### Exercise 1.5 (2 points): free energy
 # Write `free_energy` from (1.16). Remember the minus sign, and that $\log(1+e^a)$ has a safe form.
 
@@ -1067,7 +1073,8 @@ plots.show(fig, alt="A tree of model families: explicit tractable, explicit appr
 # **Explicit tractable** families give you $p(x)$ exactly. **Explicit approximate** ones give a bound or an estimate.
 # **Implicit** ones give samples and no number at all. (Autoencoders and NeRF are no densities over images; they stand
 # here because the other families grow out of them, or are often listed beside them.)
-#
+
+# %% [markdown]
 # ## What to remember
 #
 # * $p(y\mid x)$: labels compete. $p(x)$: images compete. A classifier must label nonsense.
