@@ -117,6 +117,9 @@ x = 1
 # %%
 x = 1
 # %% [markdown]
+# ## Exercises
+
+# %% [markdown]
 # ### Exercise 97.1
 
 # %% exercise="97.1"
@@ -312,6 +315,9 @@ REFUSED = {
     "magic": ((ONE, "# %%\n!ls\n"), "not Python"),
     "star": ((LAW, f"from math import *\n{LAW}"), "from math import *"),
     "fold without heading": (("# ## Going deeper: more", "# More"), "begins with a heading such as"),
+    "score in a fold": (("# ## Exercises", "# ### Exercises"), "score() stands inside a folded section"),
+    "widget without tag": ((LAW, f"{LAW}\nwidgets.explorer(1)"), "a cell that calls widgets.… is tagged"),
+    "tag without widget": ((ONE, '# %% tags=["widget"]\nx = 1\n'), "a cell that calls widgets.… is tagged"),
     # parameters
     "no parameters": (('# %% tags=["parameters"]', "# %%"), "the first code cell must hold the parameters"),
     "parameters late": (('# %% tags=["parameters"]', '# %%\nx = 1\n\n# %% tags=["parameters"]'), "the first code cell"),
@@ -417,7 +423,7 @@ def test_an_answer_may_be_tried_where_its_absence_is_caught(workshop):
 
 
 def test_a_chapter_without_exercises_needs_no_module(workshop):
-    start = SOURCE.index("# %% [markdown]\n# ### Exercise")
+    start = SOURCE.index("# %% [markdown]\n# ## Exercises")
     text = SOURCE[:start].replace("97.", "96.").replace('quote="quoted_library:Model.method"', "\ny = 1")
     path = workshop().with_name("96_test.py")
     path.write_text(text)
@@ -555,6 +561,18 @@ def test_chapters_are_chosen_by_number_or_name(workshop):
         select(one.parent.parent)
     result = CliRunner().invoke(build.main, ["5", "--src", str(one.parent)])
     assert result.exit_code == 1 and "no chapter '5'" in result.output
+
+
+def test_a_heading_begins_a_cell_of_its_own_with_what_it_defines(workshop):
+    text = "# and a law\n#\n# ## Law\n# ```\n# # no heading\n# ```\n"
+    path = workshop(('defines=["97.1"]', 'defines=["97.2", "97.1"]'), ("# and a law\n", text))
+    assert problems_of(path) == []
+    _, first, second, *_ = read(path).cells
+    assert first.text.startswith("A definition") and first.text.endswith("and a law")
+    assert second.text.startswith("## Law\n```\n# no heading\n```\n$$")
+    assert (first.keys, second.keys) == ({"defines": ["97.1"]}, {"defines": ["97.2"]})
+    assert path.read_text().splitlines()[second.line].endswith("## Law")
+    assert [cell.index for cell in read(path).cells] == list(range(1, len(read(path).cells) + 1))
 
 
 def test_comments_that_look_like_magics_stay_comments(workshop):

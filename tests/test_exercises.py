@@ -79,6 +79,13 @@ def test_giving_up_on_a_later_probe_is_a_wrong_answer():
     assert "NotImplementedError" in message(partly)
 
 
+def test_an_operation_that_torch_lacks_is_not_mistaken_for_a_stub():
+    def lacks(x):
+        raise NotImplementedError('"op" not implemented for this type')
+
+    assert "NotImplementedError in line" in message(lacks) and '"op" not implemented' in message(lacks)
+
+
 def test_a_wrong_value_names_property_input_answer_and_hint():
     assert message(lambda x: x + float("nan")) == (
         "failed: zero stays zero.\nFor x = [0.0, 0.0] the answer was [nan, nan], expected [0.0, 0.0].\nHint: 0 / 2 = 0"
@@ -221,6 +228,13 @@ def test_long_inputs_show_the_row_of_the_first_wrong_entry():
 
     said = message(second_wrong, rows)
     assert "For x[1] = [4.0, 5.0, 6.0, 7.0] entry [1] of the answer was 23.0, expected 22.0 (1 of 5 wrong)." in said
+
+
+def test_rows_that_do_not_belong_to_the_wrong_entry_are_not_shown():
+    args = torch.ones(3, 5), torch.ones(5, 4)
+    weighted = Exercise("97.1", 1, lambda x, w: x @ w.sum(-1), lambda g: [Probe("p", args)])
+    said = message(lambda x, w: x @ w.sum(-1) + 1, weighted)
+    assert "For x[0] = [1.0, 1.0, 1.0, 1.0, 1.0], w of shape (5, 4) entry [0]" in said
 
 
 def test_answers_that_draw_random_numbers_see_the_references_and_the_notebook_keeps_its_own():

@@ -64,7 +64,7 @@ def assemble(src_path, solutions=False):
     known, problems = _exercises(chapter)
     filled, failures = _fill(chapter, known, solutions)
     problems += failures
-    for rule in (rules.folds, rules.code, rules.parameters, rules.ledger):
+    for rule in (rules.folds, rules.widgets, rules.code, rules.parameters, rules.ledger):
         problems += rule(chapter)
     problems += rules.exercises(chapter, known)
     problems += rules.answers(filled, known)
@@ -281,4 +281,4 @@ def main(chapters, checking, solutions, draft, src, out):
         click.echo(f"{len(problems)} problem{'s' * (len(problems) > 1)} found", err=True)
         sys.exit(1)
     if checking:
-        click.echo(f"{len(paths)} chapters: notebooks equal their sources and keep the rules")
+        click.echo(f"notebooks equal their sources and keep the rules: {', '.join(path.stem for path in paths)}")

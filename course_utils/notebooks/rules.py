@@ -1,7 +1,9 @@
 r"""The rules of a chapter. Each takes what it needs and yields :class:`Problem` objects; none stops at the first.
 
 * markers: only known keys and tags, on the kinds of cell they belong to; no cell is empty without a role
-* length: at most 25 lines of code a cell, docstrings aside
+* folds: a folded section says so and does not swallow what follows it
+* widgets: the cells that show one are tagged
+* code: at most 25 lines of code a cell, docstrings aside
 * parameters: the first code cell of a source holds annotated literals, the five standard ones among them
 * ledger: every ``\tag{c.n}`` is defined in its own cell or verified by a code cell
 * exercises: each has its check below it, and its answer stands nowhere else in the chapter
@@ -50,10 +52,30 @@ def markers(chapter):
 
 
 def folds(chapter):
-    """A folded section starts with a heading that says so."""
+    """A folded section starts with a heading that says so, and ends before what everybody needs.
+
+    Front ends fold up to the next heading of the same level or above; reading a source made headings begin cells.
+    """
+    folded = 0  # level of the open folded section, 0 outside
     for cell in chapter.cells:
-        if "fold" in cell.tags and not re.match(r"#{2,5} .*going deeper", cell.text, re.IGNORECASE):
-            yield chapter.problem('a cell tagged fold begins with a heading such as "### Going deeper: …"', cell)
+        if cell.kind == "markdown":
+            if heading := re.match(r"#{1,6}(?= )", cell.text):
+                folded = 0 if len(heading[0]) <= folded else folded
+            if "fold" in cell.tags:
+                folded = len(heading[0]) if heading else folded
+                if not re.match(r"#{2,5} .*going deeper", cell.text, re.IGNORECASE):
+                    what = 'a cell tagged fold begins with a heading such as "### Going deeper: …"'
+                    yield chapter.problem(what, cell)
+        elif folded and "score" in called(cell.tree):
+            yield chapter.problem("score() stands inside a folded section; end that with a heading before it", cell)
+
+
+def widgets(chapter):
+    """Cells that show a widget are tagged, so that tests and pages find them, and only they."""
+    for cell in (c for c in chapter.cells if c.kind == "code"):
+        calls = [ast.unparse(node.func) for node in ast.walk(cell.tree) if isinstance(node, ast.Call)]
+        if any(call.startswith("widgets.") for call in calls) != ("widget" in cell.tags):
+            yield chapter.problem('a cell that calls widgets.… is tagged tags=["widget"], and no other is', cell)
 
 
 def code(chapter):

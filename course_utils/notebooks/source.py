@@ -7,8 +7,9 @@ A source is ``NN_topic.py`` in jupytext's percent format. A cell carries its rol
 import ast
 import re
 import symtable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 import jupytext
@@ -136,10 +137,29 @@ def read(path):
     if len(starts) != len(notebook.cells):
         starts = [None] * len(notebook.cells)
     cells = []
-    for index, (cell, line) in enumerate(zip(notebook.cells, starts, strict=True), 1):
+    for cell, line in zip(notebook.cells, starts, strict=True):
         keys = {k: v for k, v in cell.metadata.items() if k != "lines_to_next_cell"}
-        cells.append(Cell(cell.cell_type, cell.source, keys, index, line))
+        for part in _parts(Cell(cell.cell_type, cell.source, keys, line=line)):
+            cells.append(replace(part, index=len(cells) + 1))
     return Chapter(path, tuple(cells))
+
+
+def _parts(cell):
+    """A markdown cell cut before each heading in its middle, since sections fold and are listed by whole cells."""
+    rows = cell.text.split("\n")
+    fences = accumulate(row.startswith("```") for row in rows)
+    cuts = [i for i, (row, n) in enumerate(zip(rows, fences, strict=True)) if re.match("#{1,6} ", row) and n % 2 == 0]
+    cuts = [i for i in cuts if any(rows[:i])] if cell.kind == "markdown" else []
+    if not cuts:
+        return [cell]
+    texts = ["\n".join(rows[a:b]).strip("\n") for a, b in zip([0, *cuts], [*cuts, None], strict=True)]
+    defines = cell.keys.get("defines", [])
+    later = [[number for number in defines if f"tag{{{number}}}" in text] for text in texts[1:]]
+    first = [number for number in defines if not any(number in numbers for numbers in later)]
+    keys = [{k: v for k, v in cell.keys.items() if k != "defines"}, *({} for _ in cuts)]
+    keys = [own | ({"defines": n} if n else {}) for own, n in zip(keys, [first, *later], strict=True)]
+    lines = [cell.line and cell.line + cut for cut in [0, *cuts]]
+    return [replace(cell, text=t, keys=k, line=i) for t, k, i in zip(texts, keys, lines, strict=True)]
 
 
 def names(code):
