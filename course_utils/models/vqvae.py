@@ -67,13 +67,13 @@ class Codebook(nn.Module):
     batch.  Taught in chapter 04.
     """
 
-    def __init__(self, n_words, width, decay=0.99, dead_below=0.05):
+    def __init__(self, n_words, width, decay=0.99, dead_below=0.2):
         super().__init__()
         self.decay, self.dead_below = decay, dead_below
         words = torch.randn(n_words, width)
         self.register_buffer("words", words)
-        self.register_buffer("counts", torch.ones(n_words))
-        self.register_buffer("sums", words.clone())
+        self.register_buffer("counts", torch.zeros(n_words))      # so the first batch moves every word onto the data
+        self.register_buffer("sums", torch.zeros_like(words))
 
     def forward(self, z_e):
         """``(B, D, h, w) -> z_q (B, D, h, w), indices (B, h, w)``."""

@@ -143,7 +143,8 @@ plots.show(fig, alt="With learned codes the error falls much lower than with fix
 # %% [markdown]
 # Learned codes store far more in the same space. One piece is missing: a *new* image has no code yet, and finding one would need an
 # optimisation of its own. So train a second network that looks at an image and *proposes* its code.
-#
+
+# %% [markdown]
 # ## 3.2 The autoencoder
 #
 # An **encoder** $g_\phi$ turns an image into a code, $z = g_\phi(x)$, and a **decoder** $f_\theta$ turns the code back into
@@ -231,7 +232,8 @@ plots.show(plots.images(0.5 + pictures, columns=4, width=4, title="Decoder colum
 # %% [markdown]
 # The pictures differ, and yet they span the same four-dimensional space. A linear autoencoder has no reason to sort its
 # directions or make them orthogonal. PCA does that for us.
-#
+
+# %% [markdown]
 # ### Exercise 3.1 (2 points): through the bottleneck of PCA
 # Write `pca_reconstruct`: project images $(N, D)$ onto their own first $L$ principal components and come back. Do not
 # forget the mean. The error you make must be the sum of the eigenvalues you dropped.
@@ -276,7 +278,8 @@ record(pca32_mse=curve["PCA"][-1], mlp2_mse=curve["autoencoder (MLP)"][0], conv3
 # %% [markdown]
 # A curved surface fits the images better than a flat one of the same dimension. The two architectures differ in how
 # they spend their weights: the convolution knows that pixels have neighbours.
-#
+
+# %% [markdown]
 # ## 3.5 A look at the code
 #
 # With two latents the whole code is a plane, and we can look at all of it. The colours are the labels. The network has
@@ -296,7 +299,8 @@ plots.show(fig, alt="A plane of dots coloured by class: most classes form a regi
 # %% [markdown]
 # Look at three things. Classes gather, although nobody named them. The cloud has no simple outline and no agreed scale: some arms
 # reach far out, nothing sits at a predictable place. And between the arms there is **empty land**. Keep that in mind.
-#
+
+# %% [markdown]
 # ## 3.6 Keep the encoder
 #
 # After training one often throws the decoder away. The encoder has learned from *unlabelled* images, and these are
@@ -326,7 +330,8 @@ plots.show(fig, alt="Test accuracy of linear classifiers on three kinds of featu
 # Be honest with this picture. A small code is not automatically better than the pixels: it was made to *redraw*, and what separates
 # a 4 from a 9 may be a few pixels that redrawing hardly misses. So "good for reconstruction" and "good for a task"
 # are two different goals. The next three ideas change the code on purpose.
-#
+
+# %% [markdown]
 # ## 3.7 Sparse: many units, few awake
 #
 # A bottleneck is one way to forbid copying. Here is another. Take *more* hidden units than pixels, and demand that most of
@@ -596,7 +601,8 @@ plots.show(fig, alt="Left: digits that melt into each other and into scribbles. 
 # %% [markdown]
 # Nothing in the loss ever said where codes may lie or what should happen between them. The decoder is asked about
 # places it has never visited, and it answers anyway, just like the classifier of chapter 01.
-#
+
+# %% [markdown]
 # ## What to remember
 #
 # * A network can store images. A code turns storing into compression; an encoder gives a code to images it has never seen.

@@ -1,0 +1,337 @@
+"""Exercises of chapter 04: variational autoencoders."""
+
+import math
+
+import torch
+from torch.nn import functional as F
+
+from course_utils.exercises import Exercise, Probe
+
+D = torch.float64
+
+
+def _gaussians(generator, n, n_latents):
+    mu = torch.randn(n, n_latents, generator=generator, dtype=D)
+    return mu, torch.randn(n, n_latents, generator=generator, dtype=D)
+
+
+# ------------------------------------------------------------------------------------------ 4.1 the price of a code
+def kl_to_standard_normal(mu, log_var):
+    """KL(N(mu, sigma^2) || N(0, I)) of each code.
+
+    mu, log_var: (B, L); sigma^2 = exp(log_var), latents are independent.
+    Returns (B,), in nats.
+    """
+    return (0.5 * mu.square() + 0.5 * (log_var.exp() - log_var - 1)).sum(1)
+
+
+def _kl_without_half(mu, log_var):
+    return 2 * kl_to_standard_normal(mu, log_var)
+
+
+def _kl_mean(mu, log_var):
+    return kl_to_standard_normal(mu, log_var) / mu.shape[1]
+
+
+def _kl_log_sigma(mu, log_var):
+    return kl_to_standard_normal(mu, 2 * log_var)
+
+
+def _kl_negative(mu, log_var):
+    return -kl_to_standard_normal(mu, log_var)
+
+
+def _kl_batch_mean(mu, log_var):
+    return kl_to_standard_normal(mu, log_var).mean()
+
+
+def _kl_probes(generator):
+    mu, log_var = _gaussians(generator, 4, 3)
+    zero = torch.zeros(2, 3, dtype=D)
+    return [
+        Probe("zero when the code is the prior", (zero, zero), "mu = 0 and sigma = 1 cost nothing."),
+        Probe("one latent, mu = 2, sigma = 1: 2 nats", (torch.full((1, 1), 2.0, dtype=D), zero[:1, :1]),
+              "The mean costs mu^2 / 2."),
+        Probe("one latent, mu = 0, sigma = e: (e^2 - 3) / 2 nats", (zero[:1, :1], torch.full((1, 1), 2.0, dtype=D)),
+              "log_var is the logarithm of the variance, so sigma^2 = exp(log_var)."),
+        Probe("adds up over latents", (mu, log_var), "Sum over the last dimension; keep one number per image."),
+    ]  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------------- 4.2 a differentiable draw
+def draw(mu, log_var, eps):
+    """A draw from N(mu, sigma^2) that a gradient can pass through.
+
+    mu, log_var: (B, L); sigma^2 = exp(log_var).
+    eps: (B, L), standard normal noise, given.
+    Returns z: (B, L).
+    """
+    return mu + (log_var / 2).exp() * eps
+
+
+def _draw_variance(mu, log_var, eps):
+    return mu + log_var.exp() * eps
+
+
+def _draw_log(mu, log_var, eps):
+    return mu + log_var * eps
+
+
+def _draw_own_noise(mu, log_var, eps):
+    return mu + (log_var / 2).exp() * torch.randn_like(mu)
+
+
+def _draw_mean(mu, log_var, eps):
+    return mu
+
+
+def _draw_probes(generator):
+    mu, log_var = _gaussians(generator, 3, 4)
+    eps = torch.randn(3, 4, generator=generator, dtype=D)
+    return [
+        Probe("no noise gives the mean", (mu, log_var, torch.zeros_like(mu)), "With eps = 0, z = mu."),
+        Probe("log_var = 0 is a standard deviation of 1", (mu, torch.zeros_like(mu), eps), "exp(0) = 1."),
+        Probe("the noise is scaled by the standard deviation", (mu, log_var, eps),
+              "The standard deviation is the square root of exp(log_var). Use the eps you were given."),
+    ]  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------- 4.3 the ELBO from raw numbers
+def bernoulli_elbo(x, logits, mu, log_var):
+    """One-draw ELBO of a VAE with binary pixels.
+
+    x: (B, D), zeros and ones (as floats).
+    logits: (B, D), the decoder's output for one draw of z: probability of ink = sigmoid(logits). May be large.
+    mu, log_var: (B, L), the encoder's output.
+    Returns (B,): log p(x | z) - KL(q(z|x) || N(0, I)), in nats, one per image.
+    """
+    reconstruction = -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(1)
+    return reconstruction - kl_to_standard_normal(mu, log_var)
+
+
+def _elbo_sign(x, logits, mu, log_var):
+    return -bernoulli_elbo(x, logits, mu, log_var)
+
+
+def _elbo_pixel_mean(x, logits, mu, log_var):
+    return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").mean(1) - kl_to_standard_normal(mu, log_var)
+
+
+def _elbo_plus_kl(x, logits, mu, log_var):
+    return bernoulli_elbo(x, logits, mu, log_var) + 2 * kl_to_standard_normal(mu, log_var)
+
+
+def _elbo_no_sigmoid(x, logits, mu, log_var):
+    p = logits.clamp(1e-6, 1 - 1e-6)
+    return (x * p.log() + (1 - x) * (1 - p).log()).sum(1) - kl_to_standard_normal(mu, log_var)
+
+
+def _elbo_overflow(x, logits, mu, log_var):
+    p = logits.sigmoid()
+    return (x * p.log() + (1 - x) * (1 - p).log()).sum(1) - kl_to_standard_normal(mu, log_var)
+
+
+def _elbo_probes(generator):
+    x = (torch.rand(3, 6, generator=generator) < 0.5).to(D)
+    logits = torch.randn(3, 6, generator=generator, dtype=D)
+    mu, log_var = _gaussians(generator, 3, 2)
+    zero = torch.zeros(3, 2, dtype=D)
+    return [
+        Probe("undecided pixels cost log 2 each", (x, torch.zeros_like(x), zero, zero),
+              "With logits 0 every pixel has probability 1/2, and the KL is zero: the answer is -6 log 2."),
+        Probe("reconstruction minus the price of the code", (x, logits, mu, log_var),
+              "log p(x|z) sums x log p + (1 - x) log(1 - p) over pixels; subtract the KL."),
+        Probe("survives very sure pixels", (x, (2 * x - 1) * 800.0, mu, log_var),
+              "sigmoid(800) is exactly 1 in floating point and log(0) is -inf: use a function that takes logits."),
+    ]  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------------- 4.4 a tighter bound
+def iwae_bound(log_weights):
+    """The importance-weighted bound from logarithms of weights.
+
+    log_weights: (k, B), log of p(x, z_i) / q(z_i | x) for k draws; may be far below -1,000.
+    Returns (B,): log of the mean weight over the k draws, in nats.
+    """
+    return log_weights.logsumexp(0) - math.log(len(log_weights))
+
+
+def _iwae_elbo(log_weights):
+    return log_weights.mean(0)
+
+
+def _iwae_forgets_k(log_weights):
+    return log_weights.logsumexp(0)
+
+
+def _iwae_underflow(log_weights):
+    return log_weights.exp().mean(0).log()
+
+
+def _iwae_wrong_axis(log_weights):
+    return log_weights.logsumexp(1) - math.log(log_weights.shape[1])
+
+
+def _iwae_max(log_weights):
+    return log_weights.amax(0)
+
+
+def _iwae_probes(generator):
+    logs = torch.randn(5, 3, generator=generator, dtype=D)
+    return [
+        Probe("equal weights: the bound is that weight", (torch.full((4, 3), -2.0, dtype=D),), "Divide by k."),
+        Probe("the logarithm of the mean, not the mean of logarithms", (3 * logs,),
+              "Average the weights, then take the log."),
+        Probe("survives weights of e^-5000", (logs - 5_000.0,), "exp(-5000) is 0 in floating point: use logsumexp."),
+    ]  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------ 4.5 find the bug
+def negative_elbo(x, x_hat, mu, log_var, scale):
+    """Negative ELBO of a VAE with decoder N(x_hat, scale^2) per pixel, up to the constant D/2 log(2 pi scale^2).
+
+    x, x_hat: (B, D); mu, log_var: (B, L), the encoder's output.
+    scale: the decoder's standard deviation, a positive number.
+    Returns a scalar: summed over pixels and latents, averaged over the batch, in nats.
+    """
+    reconstruction = (x - x_hat).square().sum(1) / (2 * scale**2)
+    kl = 0.5 * (mu.square() + log_var.exp() - log_var - 1).sum(1)
+    return (reconstruction + kl).mean()
+
+
+def _bug_as_printed(x, x_hat, mu, log_var, scale):
+    return ((x - x_hat).square().mean() + (mu.square() + log_var.exp() - log_var - 1).sum(1)).mean()
+
+
+def _bug_pixels_only(x, x_hat, mu, log_var, scale):
+    return ((x - x_hat).square().sum(1) / (2 * scale**2) + (mu.square() + log_var.exp() - log_var - 1).sum(1)).mean()
+
+
+def _bug_half_only(x, x_hat, mu, log_var, scale):
+    return ((x - x_hat).square().mean() + 0.5 * (mu.square() + log_var.exp() - log_var - 1).sum(1)).mean()
+
+
+def _bug_no_scale(x, x_hat, mu, log_var, scale):
+    return ((x - x_hat).square().sum(1) + 0.5 * (mu.square() + log_var.exp() - log_var - 1).sum(1)).mean()
+
+
+def _bug_sums_batch(x, x_hat, mu, log_var, scale):
+    return negative_elbo(x, x_hat, mu, log_var, scale) * len(x)
+
+
+def _bug_probes(generator):
+    x, x_hat = torch.rand(2, 3, 8, generator=generator, dtype=D)
+    mu, log_var = _gaussians(generator, 3, 2)
+    zero = torch.zeros(3, 2, dtype=D)
+    return [
+        Probe("the reconstruction alone, sigma = 1", (x, x_hat, zero, zero, 1.0),
+              "A Gaussian charges (x - x_hat)^2 / (2 sigma^2) for each pixel. Sum over the pixels."),
+        Probe("the price of the code alone", (x, x, mu, log_var, 1.0), "The KL of (4.7) has a factor one half."),
+        Probe("a small sigma makes errors expensive", (x, x_hat, mu, log_var, 0.1), "Divide by 2 scale^2."),
+    ]  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------------- 4.6 living latents
+def n_active(eigenvalues, beta, scale):
+    """How many directions a linear VAE with enough latents uses.
+
+    eigenvalues: (D,), of the data covariance.
+    beta: weight of the KL; scale: standard deviation sigma of the decoder.
+    Returns an integer: the number of directions that do not die.
+    """
+    return int((eigenvalues > beta * scale**2).sum())
+
+
+def _active_sigma(eigenvalues, beta, scale):
+    return int((eigenvalues > beta * scale).sum())
+
+
+def _active_no_beta(eigenvalues, beta, scale):
+    return int((eigenvalues > scale**2).sum())
+
+
+def _active_dead(eigenvalues, beta, scale):
+    return int((eigenvalues <= beta * scale**2).sum())
+
+
+def _active_all(eigenvalues, beta, scale):
+    return len(eigenvalues)
+
+
+def _active_probes(generator):
+    values = torch.tensor([5.0, 2.0, 0.9, 0.4, 0.2, 0.05, 0.01], dtype=D)
+    shuffled = values[torch.randperm(7, generator=generator)]
+    return [
+        Probe("beta = 1, sigma = 0.5", (values, 1.0, 0.5), "The water level is beta sigma^2 = 0.25."),
+        Probe("a larger beta kills more", (values, 4.0, 0.5), "The water level is beta sigma^2 = 1."),
+        Probe("any order, small noise", (shuffled, 1.0, 0.15),
+              "Count eigenvalues above the level; the order is irrelevant."),
+        Probe("a mean over 784 pixels kills everything", (values, 1.0, math.sqrt(392)), "The water level is 392."),
+    ]  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------- 4.7 forward and backward, by hand
+def quantise(z_e, words, decoder_gradient):
+    """Forward and backward of vector quantisation with the straight-through estimator.
+
+    z_e: (N, D), the encoder's vectors; words: (K, D), the codebook.
+    decoder_gradient: (N, D), derivative of the decoder's loss by the word it was given.
+    Returns (z_q, gradient): z_q (N, D), the nearest word of each vector; gradient (N, D), derivative by z_e of
+    the decoder's loss (straight through) plus the commitment 1/4 ||z_e - sg(z_q)||^2.
+    """
+    z_q = words[torch.cdist(z_e, words).argmin(1)]
+    return z_q, decoder_gradient + 0.5 * (z_e - z_q)
+
+
+def _quantise_no_commitment(z_e, words, decoder_gradient):
+    return quantise(z_e, words, decoder_gradient)[0], decoder_gradient
+
+
+def _quantise_zero_gradient(z_e, words, decoder_gradient):
+    z_q, _ = quantise(z_e, words, decoder_gradient)
+    return z_q, 0.5 * (z_e - z_q)
+
+
+def _quantise_sign(z_e, words, decoder_gradient):
+    z_q, _ = quantise(z_e, words, decoder_gradient)
+    return z_q, decoder_gradient + 0.5 * (z_q - z_e)
+
+
+def _quantise_inner_product(z_e, words, decoder_gradient):
+    z_q = words[(z_e @ words.T).argmax(1)]
+    return z_q, decoder_gradient + 0.5 * (z_e - z_q)
+
+
+def _quantise_quarter(z_e, words, decoder_gradient):
+    z_q, _ = quantise(z_e, words, decoder_gradient)
+    return z_q, decoder_gradient + 0.25 * (z_e - z_q)
+
+
+def _quantise_probes(generator):
+    z, slope = torch.randn(2, 6, 3, generator=generator, dtype=D)
+    words = torch.randn(4, 3, generator=generator, dtype=D) * torch.tensor([[0.2], [1.0], [1.0], [4.0]], dtype=D)
+    return [
+        Probe("vectors that are words already stay, and the gradient passes", (words[[2, 0, 1]], words, slope[:3]),
+              "There the commitment is zero, so the gradient at z_e is the decoder's."),
+        Probe("no decoder gradient: only the commitment pulls", (z, words, torch.zeros_like(z)),
+              "The derivative of 1/4 ||z_e - z_q||^2 by z_e, with z_q held fixed, is 1/2 (z_e - z_q)."),
+        Probe("the nearest word and both gradients", (z, words, slope),
+              "Nearest in Euclidean distance, not by inner product."),
+    ]  # fmt: skip
+
+
+EXERCISES = (
+    Exercise("4.1", 1, kl_to_standard_normal, _kl_probes,
+             (_kl_without_half, _kl_mean, _kl_log_sigma, _kl_negative, _kl_batch_mean)),
+    Exercise("4.2", 1, draw, _draw_probes, (_draw_variance, _draw_log, _draw_own_noise, _draw_mean)),
+    Exercise("4.3", 2, bernoulli_elbo, _elbo_probes,
+             (_elbo_sign, _elbo_pixel_mean, _elbo_plus_kl, _elbo_no_sigmoid, _elbo_overflow)),
+    Exercise("4.4", 2, iwae_bound, _iwae_probes,
+             (_iwae_elbo, _iwae_forgets_k, _iwae_underflow, _iwae_wrong_axis, _iwae_max)),
+    Exercise("4.5", 2, negative_elbo, _bug_probes,
+             (_bug_as_printed, _bug_pixels_only, _bug_half_only, _bug_no_scale, _bug_sums_batch)),
+    Exercise("4.6", 1, n_active, _active_probes, (_active_sigma, _active_no_beta, _active_dead, _active_all)),
+    Exercise("4.7", 2, quantise, _quantise_probes,
+             (_quantise_no_commitment, _quantise_zero_gradient, _quantise_sign, _quantise_inner_product,
+              _quantise_quarter)),
+)  # fmt: skip
