@@ -5,6 +5,8 @@ Python function that returns ``Demo("<name>", sliders=…, data=…, picture=…
 example in ``tests/browser/examples.py``. Nothing here trains, samples or imports a model.
 """
 
+from course_utils.widgets.completion import completion
 from course_utils.widgets.kl_explorer import kl_explorer
+from course_utils.widgets.pixel_order import pixel_order
 
-__all__ = ["kl_explorer"]
+__all__ = ["completion", "kl_explorer", "pixel_order"]

@@ -26,7 +26,7 @@ import traitlets
 from IPython import get_ipython
 
 JS = Path(__file__).parent / "js"
-DTYPES = ("float16", "float32", "float64", "uint8", "int32")
+DTYPES = ("float16", "float32", "float64", "uint8", "int32", "bool")
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
 body {{ margin: 0; background: #fff; font: 14px/1.4 system-ui, 'DejaVu Sans', sans-serif; color: #1f2933; }}
 #sliders {{ max-width: 700px; padding: 8px 14px 4px; box-sizing: border-box; }}
@@ -58,7 +58,8 @@ def pack(array):
     array = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
     if array.dtype.name not in DTYPES:
         raise ValueError(f"JavaScript reads arrays of {', '.join(DTYPES)}; got {array.dtype}: convert it first")
-    return {"dtype": array.dtype.name, "shape": list(array.shape), "bytes": np.ascontiguousarray(array).tobytes()}
+    sent = np.packbits(array) if array.dtype == bool else np.ascontiguousarray(array)  # eight truths to a byte
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "bytes": sent.tobytes()}
 
 
 def module_text(name):

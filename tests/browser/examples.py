@@ -1,11 +1,73 @@
-"""One small instance of every demo: what the widget tests and the browser tests walk through."""
+"""One small instance of every demo: what the widget tests and the browser tests walk through.
+
+The numbers come from closed-form stand-ins for a trained model, so that building all of them takes seconds.
+"""
+
+from functools import cache
+
+import numpy as np
+import torch
+from torch.nn.functional import conv2d
 
 from course_utils import widgets
-from course_utils.data import densities
+from course_utils.data import densities, handwriting
+
+
+def digits(n, size=16):
+    """``(n, size, size)`` binary handwriting."""
+    return (handwriting.sample(n, size=size, seed=1)[0][:, 0].float() / 255 > 0.5).long()
 
 
 def kl_explorer():
     return widgets.kl_explorer(densities.two_bumps())
 
 
-EXAMPLES = {"kl_explorer": kl_explorer}
+def neighbours(images):
+    """p(ink) of each pixel from its four earlier neighbours: ``(N, H, W) -> (N, H, W)``."""
+    kernel = torch.tensor([[0.8, 1.6, 0.8], [1.6, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    return torch.sigmoid(1.9 * conv2d(images[:, None].float(), kernel[None, None], padding=1)[:, 0] - 3.2)
+
+
+def masked_context(size, layers, blind):
+    """``(size², size²)``: what a stack of 3×3 masked convolutions looks at; all earlier pixels when not ``blind``."""
+    rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    row, column = rows.flatten(), columns.flatten()
+    up, right = row[:, None] - row, column - column[:, None]
+    before = (up > 0) | ((up == 0) & (right < 0))
+    return before & (up <= layers) & (right.abs() <= layers) & (right <= (up if blind else layers))
+
+
+def pixel_order():
+    image = digits(1)[0]
+    ink = neighbours(image[None])[0]
+    probabilities = {name: torch.stack([1 - ink, ink], -1) for name in ("one stack", "two stacks")}
+    contexts = {"one stack": masked_context(16, 16, True), "two stacks": masked_context(16, 16, False)}
+    return widgets.pixel_order(image, probabilities, contexts)
+
+
+@cache
+def endings(temperatures=(0.2, 0.5, 1.0, 1.5), many=10, size=16):
+    """Originals, what is known, ``(D, T, M, H, W)`` endings drawn pixel by pixel, their bits and the temperatures."""
+    originals = digits(2).numpy()
+    uniforms = np.random.default_rng(0).random((many, size, size))
+    images = np.zeros((2, len(temperatures), many, size + 1, size + 2))            # one pixel of margin: no edge cases
+    images[..., 1:size // 2 + 1, 1:-1] = originals[:, None, None, :size // 2]
+    bits = np.zeros(images.shape[:3])
+    for row in range(size // 2 + 1, size + 1):
+        for column in range(1, size + 1):
+            above, left = images[..., row - 1, column - 1:column + 2], images[..., row, column - 1]
+            logit = 1.9 * (above @ [0.8, 1.6, 0.8] + 1.6 * left) - 3.2
+            p = 1 / (1 + np.exp(-logit / np.array(temperatures)[None, :, None]))
+            drawn = uniforms[:, row - 1, column - 1] < p
+            images[..., row, column] = drawn
+            bits += np.logaddexp(0, np.where(drawn, -logit, logit)) / np.log(2)
+    known = np.arange(size)[:, None].repeat(size, 1) < size // 2
+    return originals, known, images[..., 1:, 1:-1].astype(np.uint8), bits, temperatures
+
+
+def completion():
+    originals, known, images, bits, temperatures = endings()
+    return widgets.completion(originals, known, images, temperatures, bits)
+
+
+EXAMPLES = {"kl_explorer": kl_explorer, "pixel_order": pixel_order, "completion": completion}

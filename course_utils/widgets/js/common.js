@@ -35,6 +35,9 @@ const course = (() => {
 .course-demo .handle::after { content: ""; position: absolute; inset: 7px; border-radius: 50%; background: var(--c);
   border: 2px solid #fff; box-shadow: 0 0 0 1px rgba(0,0,0,.45); }
 .course-demo .handle:active { cursor: grabbing; }
+.course-demo .handle.quiet::after { display: none; }
+.course-demo .legend { display: inline-flex; align-items: center; gap: 5px; white-space: nowrap; font-size: 13px; }
+.course-demo .legend i { width: 12px; height: 12px; border-radius: 2px; background: var(--c); }
 .course-demo .bars { display: grid; grid-template-columns: max-content 1fr max-content; gap: 4px 10px; align-items: center; }
 .course-demo .track { position: relative; height: 14px; background: #eef1f4; border-radius: 3px; }
 .course-demo .fill { position: absolute; inset: 0 auto 0 0; border-radius: 3px; background: var(--c); }
@@ -99,6 +102,15 @@ const course = (() => {
     return { node: asked, reset() { row.mark(-1); reply.hidden = true; } };
   }
 
+  // Which colour means what: legend({ name: colour, … }).
+  function legend(parent, entries) {
+    const row = node("div", { class: "row", style: { margin: "6px 0" } });
+    for (const [text, c] of Object.entries(entries)) {
+      row.append(node("span", { class: "legend" }, node("i", { style: { "--c": c } }), node("span", { text })));
+    }
+    parent.append(row);
+  }
+
   // A labelled bar with its number: bar.show(value). `full` is the value that fills the track.
   function bar(grid, label, c, full, digits = 3) {
     const fill = node("div", { class: "fill", style: { "--c": c } });
@@ -123,7 +135,7 @@ const course = (() => {
     return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
   }
 
-  // An array packed by Python (demo.pack) as a typed array with a .shape; float16 is widened to float32.
+  // An array packed by Python (demo.pack) as a typed array with a .shape; float16 is widened to float32, bool to bytes.
   function array({ dtype, shape, bytes }) {
     // The view need not start at a multiple of the item size: copy it.
     const raw = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
@@ -136,6 +148,9 @@ const course = (() => {
         if (value === undefined) table.set(bits, value = float16(bits));
         return value;
       });
+    } else if (dtype === "bool") {
+      const packed = new Uint8Array(raw);
+      values = Uint8Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => (packed[i >> 3] >> (7 - i % 8)) & 1);
     } else values = new kinds[dtype](raw);
     return Object.assign(values, { shape });
   }
@@ -245,6 +260,23 @@ const course = (() => {
     return knob;
   }
 
+  // A small image, enlarged without smoothing: paint(ctx, x, y, width, rgb) with rgb(pixel) = [red, green, blue].
+  function bitmap(rows, columns) {
+    const canvas = node("canvas", { width: columns, height: rows }), own = canvas.getContext("2d");
+    const pixels = own.createImageData(columns, rows);
+    return (ctx, x, y, width, rgb) => {
+      for (let j = 0; j < rows * columns; j++) {
+        const [r, g, b] = rgb(j);
+        pixels.data[4 * j] = r; pixels.data[4 * j + 1] = g; pixels.data[4 * j + 2] = b; pixels.data[4 * j + 3] = 255;
+      }
+      own.putImageData(pixels, 0, 0);
+      ctx.imageSmoothingEnabled = false;
+      ctx.drawImage(canvas, x, y, width, width * rows / columns);
+      ctx.strokeStyle = colour.line; ctx.lineWidth = 1;
+      ctx.strokeRect(x, y, width, width * rows / columns);
+    };
+  }
+
   // Round numbers between low and high for an axis.
   function ticks(low, high, about = 7) {
     const rough = (high - low) / about, power = 10 ** Math.floor(Math.log10(rough));
@@ -261,6 +293,6 @@ const course = (() => {
     ctx.fillText(text, x, y);
   }
 
-  return { colour, classes, font, node, card, button, choices, question, bar, array, float16, clamp, values, range, set,
-    reset, painter, stage, draggable, handle, ticks, write };
+  return { colour, classes, font, node, card, button, choices, question, legend, bar, array, float16, clamp, values, range, set,
+    reset, painter, stage, draggable, handle, bitmap, ticks, write };
 })();
