@@ -57,7 +57,7 @@ def fails(law, *, what):
         held = False
     if held:
         raise CheckFailed(f"{what}: expected this to fail, but it held")
-    _passed(f"{what} (fails, as it must)")
+    _passed(f"fails, as it must: {what}")
 
 
 def monte_carlo(samples, expected, *, what, sigmas=5.0):
