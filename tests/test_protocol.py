@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from course_utils import training
-from course_utils.models import autoencoder, classifier, energy, vae
+from course_utils.models import autoencoder, classifier, energy, vae, vqvae
 from course_utils.models.autoregressive import baselines, pixelcnn, pixelrnn, transformer
 from course_utils.models.autoregressive import made as made_family
 from course_utils.models.autoregressive.outputs import Head
@@ -56,6 +56,7 @@ class Case:
     range: Callable = finite  # a law for the values of a sample
     objective: Callable = lambda model: model.loss
     descends: bool = True  # whether its loss measures progress
+    given: bool = False  # whether it models x given y, so that scores and samples want y too
 
 
 CASES = [
@@ -77,8 +78,14 @@ CASES = [
     Case("gated PixelCNN, 17 levels", lambda: pixelcnn.GatedPixelCNN((1, 8, 8), width=8, n_blocks=2, head=Head(17)),
          lambda: (16 * grey_images()).round() / 16, "log_prob sample", unit),
     Case("PixelRNN", lambda: pixelrnn.PixelRNN((1, 8, 8), width=8), binary_images, "log_prob sample", binary),
+    Case("PixelRNN, diagonal", lambda: pixelrnn.PixelRNN((1, 8, 8), layer=pixelrnn.DiagonalBiLSTM, width=8),
+         binary_images, "log_prob sample", binary),
+    Case("gated PixelCNN given the class", lambda: pixelcnn.GatedPixelCNN((1, 8, 8), width=8, n_blocks=2, n_classes=K),
+         lambda: with_labels(binary_images()), "log_prob sample", binary, given=True),
     Case("pixel transformer", lambda: transformer.PixelTransformer((1, 8, 8), width=16, n_blocks=1), binary_images,
          "log_prob sample", binary),
+    Case("VQ-VAE", lambda: vqvae.conv_vqvae((1, 8, 8), 6, width=8, word_width=4), binary_images),
+    Case("VQ-VAE, two levels", lambda: vqvae.two_level_vqvae((1, 8, 8), 6, width=8, word_width=4), binary_images),
 ]
 METHODS = {"log_prob", "elbo", "sample"}
 
@@ -138,28 +145,28 @@ def test_has_exactly_the_methods_its_mathematics_grants(case):
 
 @walk(those_with("log_prob", "elbo"))
 def test_scores_are_one_number_an_example(case):
-    model, x = made(case).eval(), image_part(case.batch())
-    before = modes(model)
+    model, batch = made(case).eval(), case.batch()
+    batch, before = batch if case.given else (image_part(batch),), modes(model)
     for method in {"log_prob", "elbo"} & set(case.has.split()):
-        score = getattr(model, method)(x)
+        score = getattr(model, method)(*batch)
         assert score.shape == (B,)
         assert score.isfinite().all()
     assert modes(model) == before
     if "log_prob" in case.has.split():  # an example's score does not depend on its neighbours
-        torch.testing.assert_close(model.log_prob(x)[2:4], model.log_prob(x[2:4]))
+        torch.testing.assert_close(model.log_prob(*batch)[2:4], model.log_prob(*(part[2:4] for part in batch)))
 
 
 @walk(those_with("sample"))
 def test_samples_look_like_data(case):
     model, x = made(case), image_part(case.batch())
-    before = modes(model)
-    drawn = model.sample(4)
+    what, before = (4, torch.arange(4) % K) if case.given else (4,), modes(model)
+    drawn = model.sample(*what)
     assert drawn.shape == (4, *x.shape[1:])
     assert drawn.dtype == x.dtype
     assert case.range(drawn), f"values from {drawn.min()} to {drawn.max()}"
     assert not drawn.requires_grad
     assert modes(model) == before, "sampling changed train or eval modes"
-    assert not torch.equal(drawn, model.sample(4)), "two draws are the same"
+    assert not torch.equal(drawn, model.sample(*what)), "two draws are the same"
 
 
 @walk(CASES)
