@@ -62,6 +62,8 @@ def test_averaging_finds_the_cluster_means():
 
 def test_one_averaging_step_is_the_formula():
     codebook = vqvae.Codebook(4, 2, decay=0.9, dead_below=0.0).double()
+    codebook.counts.uniform_(1, 5)
+    codebook.sums.normal_()
     counts, sums = codebook.counts.clone(), codebook.sums.clone()
     z = torch.randn(2, 2, 3, 3).double()
     indices = torch.randint(0, 3, (2, 3, 3))
@@ -74,8 +76,8 @@ def test_one_averaging_step_is_the_formula():
 
 def test_a_word_nobody_chooses_is_moved_onto_the_data():
     codebook = vqvae.Codebook(5, 2, decay=0.5, dead_below=0.05)
-    codebook.words[0] = 1_000.0
-    codebook.sums[0] = 1_000.0
+    codebook.words[0] = codebook.sums[0] = 1_000.0
+    codebook.counts[0] = 1.0
     z = torch.randn(4, 2, 3, 3)
     for _ in range(6):
         codebook.update(z, codebook(z)[1])
