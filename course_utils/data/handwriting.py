@@ -32,8 +32,8 @@ DIGITS = alphabet.DIGITS
 LETTERS = alphabet.LETTERS
 FACTOR_NAMES = ("slant", "width", "pressure", "speed", "neatness", "variant")
 FACTOR_RANGES = {  # what sample() draws from; variant is drawn uniformly among those of the glyph
-    "slant": (-30.0, 45.0),
-    "width": (0.6, 1.4),
+    "slant": (-30.0, 50.0),
+    "width": (0.5, 1.7),
     "pressure": (0.0, 1.0),
     "speed": (0.0, 1.0),
     "neatness": (0.0, 1.0),
@@ -75,9 +75,9 @@ def sample(n: int, glyphs: str = DIGITS, size: int = 28, rgb: bool = False, seed
 def sample_factors(labels: Tensor, glyphs: str = DIGITS, generator: torch.Generator | None = None) -> Tensor:
     """p(z | label): random factors (N, 6) float32 for ``labels`` (N,)."""
     bell = torch.randn(len(labels), 4, generator=generator, dtype=torch.float64)
-    slant = (8 + 13 * bell[:, 0]).clamp(*FACTOR_RANGES["slant"])
-    width = torch.exp(0.17 * bell[:, 1]).clamp(*FACTOR_RANGES["width"])
-    pressure = (0.45 + 0.2 * bell[:, 2]).clamp(0, 1)
+    slant = (9 + 15 * bell[:, 0]).clamp(*FACTOR_RANGES["slant"])
+    width = torch.exp(0.22 * bell[:, 1]).clamp(*FACTOR_RANGES["width"])
+    pressure = (0.48 + 0.24 * bell[:, 2]).clamp(0, 1)
     speed, neatness, which = torch.rand(3, len(labels), generator=generator, dtype=torch.float64)
     counts = torch.tensor([len(alphabet.STROKES[glyph]) for glyph in glyphs])
     variant = torch.floor(which * counts[labels])
