@@ -344,7 +344,26 @@ plots.show(fig, alt="Learning curves: LDA leads with few examples in world A; lo
 # meet in the end: with endless data the two sets of weights agree, *because the model is true*. In world B LDA
 # settles on a wrong answer and no amount of data helps. Logistic regression never made the promise, so it cannot be
 # hurt by it. (Ng and Jordan, 2002, showed both effects for naive Bayes.)
-#
+
+# %%
+def slopes(world, n=100_000):
+    x, y = world(n)
+    gaussians = classifier.fit_class_gaussians(x, y, 2, shared=True)
+    mean, precision = gaussians.component_distribution.mean, gaussians.component_distribution.precision_matrix[0]
+    logistic = LogisticRegression(C=1e6, max_iter=1_000).fit(x, y)
+    return (mean[1] - mean[0]) @ precision, torch.as_tensor(logistic.coef_[0]).float()  # logit = slope · x + offset
+
+
+for world in (world_a, world_b):
+    by_lda, by_logistic = slopes(world)
+    apart = ((by_lda - by_logistic).norm() / by_logistic.norm()).item()
+    print(f"{world.__name__}, 100,000 examples: the two weight vectors differ by {apart:.0%}")
+    if world is world_a:
+        checks.true(apart < 0.1, what="a true model: both roads lead to the same weights")
+    else:
+        checks.true(apart > 0.5, what="a wrong model: they do not")
+
+# %% [markdown]
 # Real digits are not Gaussian clouds. So what happens there? We try and report, whatever it is.
 
 # %%
@@ -525,6 +544,21 @@ for kind, values in log_density.items():
 # This is the **typicality test** of Nalisnick and others (2019): accept what is as probable as usual, no less *and no
 # more*. It still looks at one number only. A density is a beginning, not a guard. Better densities follow in the next
 # chapters, and chapter 02 meets this failure again in a far stronger model.
+
+# %% [markdown]
+# The third promise was to *draw* a requested class. Ask each class for three new images:
+
+# %%
+drawn = gaussians.component_distribution.sample((3,)).flatten(0, 1)  # three rows, one image per class
+drawn = drawn.reshape(-1, n_channels, height, width).clamp(0, 1).cpu()
+plots.show(
+    plots.images(drawn, columns=n_classes, title="drawn from p(x|y), one column per class"),
+    alt="Three rows of images drawn from a Gaussian for each class: noisy but recognisable shapes.",
+)
+
+# %% [markdown]
+# One can guess the digit, and nobody would take it for handwriting. A Gaussian knows which pixels go together in pairs,
+# and nothing about strokes. To do better is what the rest of the course is about.
 
 # %% [markdown]
 # ### Is the confidence worth anything?
