@@ -7,6 +7,7 @@ a busy machine, so compare things that were measured together: ``seconds`` takes
 
 import importlib
 import json
+import os
 import statistics
 import sys
 import time
@@ -24,6 +25,7 @@ BENCHMARKS = {
     "handwriting": "course_utils.benchmarks.house:handwriting",
     "loop": "course_utils.benchmarks.house:loop",
     "steps": "course_utils.benchmarks.house:steps_per_second",
+    "widgets": "course_utils.widgets.latency:benchmark",
 }
 
 
@@ -83,7 +85,7 @@ def measure(name, setting, folder):
         "platform": sys.platform, "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    (folder / f"{name}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @click.command()
@@ -100,6 +102,9 @@ def main(names, out, **setting):
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
         raise click.BadParameter(f"no benchmark named {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    load, cores = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0, os.cpu_count()
+    if load > cores:
+        click.echo(f"this machine is busy (load {load:.0f} on {cores} cores): trust the ratios, not the seconds")
     failed = []
     for name in names or BENCHMARKS:
         click.secho(name, bold=True)

@@ -48,6 +48,7 @@ def test_what_does_not_matter_does_not_count(new):
     ("scale = 2.0", "scale = 2"),
     ("range(5)", "range(6)"),
     (".mean()", ".sum()"),
+    ("scale * x", "scale + x"),
     ("torch.ones(3)", "torch.zeros(3)"),
     ("for _ in", "for scale in"),
 ])
