@@ -401,6 +401,22 @@ def test_all_problems_are_listed(workshop):
     assert "annotated literal" in said and "score()" in said and "\\tag{97.2}" in said
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('    """Twice x.\n\n    x: (N,)\n    """\n', "", "exercise 97.1: the reference double needs a docstring"),
+        ("    return torch.add", "    x = x\n" * 24 + "    return torch.add", "double has 29 lines without"),
+        ("2, double, probes", "2, lambda x: x, probes", "the reference must be a function made with def"),
+        ("EXERCISES = (", "EXERCISES = 2 * (", "ids must be different and start with 97., got 97.1, 97.1"),
+    ],
+)
+def test_an_exercise_that_gives_no_stub_is_refused(workshop, tmp_path, old, new, said):
+    text = EXERCISES.replace(old, new)
+    assert text != EXERCISES
+    (tmp_path / "modules" / "ch97.py").write_text(text)
+    assert any(said in line for line in problems_of(workshop())), problems_of(workshop())
+
+
 def test_a_quoted_answer_is_refused(workshop, tmp_path):
     """Also under another name, inside a class, and with other spacing."""
     library = tmp_path / "modules" / "quoted_library.py"

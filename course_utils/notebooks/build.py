@@ -114,11 +114,19 @@ def _exercises(chapter):
         known = {exercise.id: exercise for exercise in exercises.load(chapter.number)}
     except ValueError as error:
         return {}, [chapter.problem(str(error), cell) for cell in wanted]
-    unknown = [cell for cell in wanted if cell.keys["exercise"] not in known]
-    return known, [
+    problems = [
         chapter.problem(f"there is no exercise {cell.keys['exercise']}; there are {', '.join(known)}", cell)
-        for cell in unknown
+        for cell in wanted
+        if cell.keys["exercise"] not in known
     ]
+    for number, exercise in list(known.items()):
+        try:
+            stub(exercise.reference)
+        except ValueError as error:
+            cell = next((cell for cell in wanted if cell.keys["exercise"] == number), None)
+            problems.append(chapter.problem(f"exercise {number}: {error}", cell))
+            del known[number]
+    return known, problems
 
 
 def _fill(chapter, known, solutions):

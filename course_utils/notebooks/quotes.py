@@ -69,7 +69,9 @@ def _docstrings(tree):
 
 
 def solution(function):
-    """Source text of a reference function, as a notebook cell would define it."""
+    """Source text of a reference function, as a notebook cell would define it. ValueError if that is impossible."""
+    if not (inspect.isfunction(function) and function.__name__.isidentifier()):
+        raise ValueError(f"the reference must be a function made with def, got {function!r}")
     return limited(_dedent(inspect.getsource(function).rstrip().splitlines()), f"the reference {function.__name__}")
 
 

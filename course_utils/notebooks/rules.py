@@ -203,24 +203,22 @@ def answers(chapter, known):
     ``chapter`` has its quoted cells filled in.
     """
     modules = _modules(chapter)
-    for number, exercise in known.items():
-        name = exercise.reference.__name__
-        body = bodies(ast.parse(solution(exercise.reference)))[name]
-        for cell in chapter.cells:
-            if cell.kind != "code" or "exercise" in cell.keys:
-                continue
-            here = bodies(cell.tree)
-            if name in here or body in here.values():
+    named = {number: exercise.reference.__name__ for number, exercise in known.items()}
+    wanted = {number: bodies(ast.parse(solution(known[number].reference)))[name] for number, name in named.items()}
+    for cell in chapter.cells:
+        if cell.kind != "code" or "exercise" in cell.keys:
+            continue
+        written, reached, (bound, used) = bodies(cell.tree), _reached(cell, modules), cell.names
+        for number, name in named.items():
+            if name in written or wanted[number] in written.values():
                 yield chapter.problem(f"this code is the answer to exercise {number} ({name})", cell)
-            elif _reaches(cell, name, modules):
+            elif name in reached:
                 yield chapter.problem(f"the answer to exercise {number}, {name}, is imported here", cell)
-            elif checked(cell) is None:
-                bound, used = cell.names
-                if name in bound:
-                    yield chapter.problem(f"this cell replaces {name}, the student's answer to exercise {number}", cell)
-                elif name in used and "NotImplementedError" not in used:
-                    what = f"uses {name}, which stops the chapter where exercise {number} is not done; catch that"
-                    yield chapter.problem(what, cell)
+            elif checked(cell) is None and name in bound:
+                yield chapter.problem(f"this cell replaces {name}, the student's answer to exercise {number}", cell)
+            elif checked(cell) is None and name in used and "NotImplementedError" not in used:
+                what = f"uses {name}, which stops the chapter where exercise {number} is not done; catch that"
+                yield chapter.problem(what, cell)
 
 
 def _modules(chapter):
@@ -234,15 +232,15 @@ def _modules(chapter):
     return modules
 
 
-def _reaches(cell, name, modules):
-    """Whether a cell imports ``name`` from anywhere, or takes it from one of the package's ``modules``."""
+def _reached(cell, modules):
+    """The names that a cell imports from anywhere, or takes from one of the package's ``modules``."""
+    names = set()
     for node in ast.walk(cell.tree):
-        if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
-            return True
-        if isinstance(node, ast.Attribute) and node.attr == name:
-            if ast.unparse(node.value).split(".")[0] in modules:
-                return True
-    return False
+        if isinstance(node, ast.ImportFrom):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value).split(".")[0] in modules:
+            names.add(node.attr)
+    return names
 
 
 def missing_names(chapter):
