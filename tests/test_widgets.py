@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 import torch
 from browser.examples import EXAMPLES
+from torch import nn
 
 from course_utils import widgets
 from course_utils.data import densities
+from course_utils.nn.conv import ConvDecoder
+from course_utils.nn.mlp import MLP
 from course_utils.widgets import demo as demos
 from course_utils.widgets.demo import JS, Slider, module_text, pack
+from course_utils.widgets.network import pack_network
 
 node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed: apt-get install nodejs")
 
@@ -31,9 +35,10 @@ def attended(monkeypatch):
     monkeypatch.setattr(demos, "get_ipython", lambda: SimpleNamespace(kernel=SimpleNamespace(_allow_stdin=True)))
 
 
-def run_node(tmp_path, module, script, given):
+def run_node(tmp_path, module, script, given, needs=()):
     """Run ``script`` in node: ``demo`` is the module's exports, ``course`` its helpers, ``given`` a value from here."""
-    (tmp_path / "demo.mjs").write_text(module_text(module) + "\nexport { course };\n", encoding="utf-8")
+    shared = "course, network" if "network" in needs else "course"
+    (tmp_path / "demo.mjs").write_text(module_text(module, needs) + f"\nexport {{ {shared} }};\n", encoding="utf-8")
     (tmp_path / "given.json").write_text(json.dumps(given))
     (tmp_path / "run.mjs").write_text(
         "import * as demo from './demo.mjs'; import { readFileSync } from 'node:fs';\n"
@@ -91,7 +96,7 @@ def test_modules_import_nothing_and_know_no_address(path):
 
 
 def test_every_module_has_an_example():
-    assert {path.stem for path in JS.glob("*.js")} - {"common", "page"} == set(EXAMPLES)
+    assert {path.stem for path in JS.glob("*.js")} - {"common", "network", "page"} == set(EXAMPLES)
 
 
 # ---- the machinery ---------------------------------------------------------------------------------------------------
@@ -133,6 +138,47 @@ def test_arrays_arrive_unchanged(tmp_path):
     for array, (values, shape) in zip(sent, got, strict=True):
         assert shape == list(array.shape)
         assert np.array_equal(np.array(values, array.dtype).ravel(), array.ravel())
+
+
+# ---- networks in the browser -----------------------------------------------------------------------------------------
+def same_as_in_python(tmp_path, network, codes):
+    """Largest difference between torch and JavaScript over all outputs for these codes ``(B, L)``."""
+    script = """const layers = given.layers.map((l) => ({ ...l, weight: l.weight && packed(l.weight),
+          bias: l.bias && packed(l.bias) }));
+        const run = demo.network(layers);
+        return given.codes.map((z) => [...run(z)]);"""
+    script = "const packed = (a) => ({ ...a, bytes: bytes(a.base64) });" + script
+    layers = demos._as_text(demos._packed(pack_network(network)))
+    got = run_node(tmp_path, "kl_explorer", script, {"layers": layers, "codes": codes.tolist()}, needs=("network",))
+    with torch.no_grad():
+        return (torch.tensor(got) - network(codes).flatten(1)).abs().max().item()
+
+
+NETWORKS = {
+    "mlp": lambda: nn.Sequential(MLP([2, 400, 784]), nn.Sigmoid(), nn.Unflatten(1, (1, 28, 28))),
+    "conv decoder, odd sizes": lambda: nn.Sequential(ConvDecoder(20, (1, 28, 28)), nn.Sigmoid()),
+    "colours": lambda: nn.Sequential(ConvDecoder(5, (3, 14, 14), width=8), nn.Sigmoid()),
+    "every other layer": lambda: nn.Sequential(
+        nn.Linear(4, 24, bias=False), nn.Tanh(), nn.Unflatten(1, (2, 4, 3)), nn.Upsample(scale_factor=2),
+        nn.Conv2d(2, 3, (3, 5), stride=(2, 1), padding=(1, 2)), nn.LeakyReLU(0.2), nn.Dropout(), nn.ELU(),
+        nn.ConvTranspose2d(3, 4, 4, stride=2, padding=1), nn.SiLU(), nn.Conv2d(4, 2, 1), nn.Softplus(), nn.Flatten(),
+        nn.Linear(192, 30), nn.Sigmoid()),
+}
+
+
+@node
+@pytest.mark.parametrize("name", NETWORKS)
+def test_javascript_decodes_like_torch(tmp_path, name):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network, codes = NETWORKS[name]().eval(), torch.randn(5, 20)
+    codes = codes[:, :next(network.parameters()).shape[1]]
+    assert same_as_in_python(tmp_path, network, codes) < 1 / 255, "more than one grey level apart"
+
+
+def test_a_network_the_browser_cannot_run_is_refused_by_name():
+    with pytest.raises(ValueError, match="cannot run BatchNorm2d"):
+        pack_network(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)))
 
 
 # ---- KL explorer -----------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ example in ``tests/browser/examples.py``. Nothing here trains, samples or import
 
 from course_utils.widgets.completion import completion
 from course_utils.widgets.kl_explorer import kl_explorer
+from course_utils.widgets.latent_explorer import latent_explorer
 from course_utils.widgets.pixel_order import pixel_order
 
-__all__ = ["completion", "kl_explorer", "pixel_order"]
+__all__ = ["completion", "kl_explorer", "latent_explorer", "pixel_order"]

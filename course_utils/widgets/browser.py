@@ -14,8 +14,6 @@ import time
 import urllib.request
 from pathlib import Path
 
-import nbformat
-
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage")
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -110,6 +108,8 @@ class Jupyter:
 
 def write_notebook(path, *cells):
     """A notebook file with these code cells."""
+    import nbformat  # not needed to look for a Chromium
+
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, path)

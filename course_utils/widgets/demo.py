@@ -62,9 +62,9 @@ def pack(array):
     return {"dtype": array.dtype.name, "shape": list(array.shape), "bytes": sent.tobytes()}
 
 
-def module_text(name):
-    """The ES module of a demo: the shared helpers, then ``js/<name>.js``."""
-    return (JS / "common.js").read_text("utf-8") + "\n" + (JS / f"{name}.js").read_text("utf-8")
+def module_text(name, needs=()):
+    """The ES module of a demo: the shared helpers, those it ``needs`` besides, then ``js/<name>.js``."""
+    return "\n".join((JS / f"{part}.js").read_text("utf-8") for part in ("common", *needs, name))
 
 
 def front_end():
@@ -84,9 +84,11 @@ class Demo:
     ``module``: name of the file in ``js/``. ``sliders``: :class:`Slider`, in the order they are drawn. ``data``:
     constants for the module; numbers, strings, lists, dicts, arrays. ``picture(values)``: a matplotlib figure of the
     same thing for given slider values, drawn without any browser. ``alt``: one sentence for a reader who cannot see it.
+    ``needs``: further files of ``js/`` that the module builds on, such as ``"network"``.
     """
 
-    def __init__(self, module, *, sliders, data, picture, alt, height=520):
+    def __init__(self, module, *, sliders, data, picture, alt, height=520, needs=()):
+        self.needs = tuple(needs)
         self.module, self.sliders, self.data = module, tuple(sliders), _packed(data)
         self.picture, self.alt, self.height = picture, alt, height
         self._live = self._view = None
@@ -133,7 +135,7 @@ class Demo:
         synced["data"] = traitlets.Dict(self.data).tag(sync=True)
         synced["sliders"] = traitlets.List(self._slider_state()).tag(sync=True)
         synced["settled"] = traitlets.Dict({s.name: s.value for s in self.sliders}).tag(sync=True)
-        return type(self.module, (anywidget.AnyWidget,), {"_esm": module_text(self.module), **synced})()
+        return type(self.module, (anywidget.AnyWidget,), {"_esm": module_text(self.module, self.needs), **synced})()
 
     def _knob(self, slider):
         knob = ipywidgets.FloatSlider(
@@ -150,7 +152,7 @@ class Demo:
         """The demo as one HTML document that asks for nothing from anywhere."""
         state = {s.name: s.value for s in self.sliders}
         state |= {"data": _as_text(self.data), "sliders": self._slider_state(), "settled": {}}
-        module = module_text(self.module) + "\n" + (JS / "page.js").read_text("utf-8")
+        module = module_text(self.module, self.needs) + "\n" + (JS / "page.js").read_text("utf-8")
         return PAGE.format(title=html.escape(self.alt), state=json.dumps(state).replace("<", "\\u003c"),
                            module=module.replace("</script", "<\\/script"))
 

@@ -71,14 +71,10 @@ def run(apps=("lab", "notebook"), moves=150):
     return rows
 
 
-def main():
-    """Print the table and say whether every row meets the bars."""
-    print(f"mouse move to the frame that shows it; bars: p95 ≤ {BARS['p95_ms']:.0f} ms, shown ≥ {BARS['shown']:.0%}")
-    for (app, name), row in run().items():
+def benchmark(setting):
+    """The rows of ``course bench widgets``; ``setting`` changes nothing, a mouse has no budget."""
+    for (app, target), row in run().items():
         good = row["p95_ms"] <= BARS["p95_ms"] and row["shown"] >= BARS["shown"]
-        print(f"{app:9} {name:18} p50 {row['p50_ms']:5.1f} ms   p95 {row['p95_ms']:5.1f} ms   "
-              f"shown {row['shown']:4.0%} of {row['asked']}   {'ok' if good else 'BELOW THE BAR'}")
-
-
-if __name__ == "__main__":
-    main()
+        yield {"front end": app, "dragged": target, "p50 ms": round(row["p50_ms"], 1),
+               "p95 ms": round(row["p95_ms"], 1), "values shown": f"{row['shown']:.0%} of {row['asked']}",
+               "p95 ≤ 17 ms, ≥ 95 %": "yes" if good else "no"}

@@ -7,10 +7,13 @@ from functools import cache
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn.functional import conv2d
 
 from course_utils import widgets
 from course_utils.data import densities, handwriting
+from course_utils.nn.conv import ConvDecoder
+from course_utils.nn.mlp import MLP
 
 
 def digits(n, size=16):
@@ -70,4 +73,27 @@ def completion():
     return widgets.completion(originals, known, images, temperatures, bits)
 
 
-EXAMPLES = {"kl_explorer": kl_explorer, "pixel_order": pixel_order, "completion": completion}
+def decoders(latent_dim=3):
+    """Untrained: the browser must only agree with torch, not draw well. One is fully connected, one convolutional."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        connected = nn.Sequential(MLP([latent_dim, 24, 256]), nn.Sigmoid(), nn.Unflatten(1, (1, 16, 16)))
+        convolutional = nn.Sequential(ConvDecoder(latent_dim, (1, 16, 16), width=4), nn.Sigmoid())
+        for weight in [*connected.parameters(), *convolutional.parameters()]:
+            nn.init.normal_(weight, std=0.4)
+    return {"AE": connected, "VAE": convolutional}
+
+
+def latent_explorer():
+    labels = torch.arange(200) % 4
+    noise = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    places = torch.stack([labels % 2, labels // 2, labels - labels], 1) * 2 - 1.0 + 0.3 * noise
+    return widgets.latent_explorer(decoders(), {"AE": 5 * places + 2, "VAE": places}, labels, shape=(1, 16, 16))
+
+
+EXAMPLES = {
+    "kl_explorer": kl_explorer,
+    "pixel_order": pixel_order,
+    "completion": completion,
+    "latent_explorer": latent_explorer,
+}
