@@ -8,6 +8,7 @@ COMMANDS = {
     "build": "course_utils.notebooks.build:main",
     "run": "course_utils.notebooks.run:main",
     "verify": "course_utils.notebooks.verify:main",
+    "gallery": "course_utils.notebooks.gallery:main",
     "lab": "course_utils.lab:main",
     "bench": "course_utils.bench:main",
     "doctor": "course_utils.doctor:main",
