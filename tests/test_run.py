@@ -46,7 +46,9 @@ def command(tmp_path, *options):
 
 def run(tmp_path, *options, environment=None):
     """Run the command to its end: (exit code, what it printed, metrics.json)."""
-    done = subprocess.run(command(tmp_path, *options), capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(
+        command(tmp_path, *options), cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment
+    )
     return done.returncode, done.stdout + done.stderr, json.loads((tmp_path / "out" / "metrics.json").read_text())
 
 
@@ -267,8 +269,12 @@ def leftovers(tmp_path):
 
 def test_killed_in_the_middle_then_resumed_repeats_nothing_finished(tmp_path, own_package):
     quick, slow = two_chapters(tmp_path)
-    first = subprocess.Popen(command(tmp_path), stdout=subprocess.DEVNULL, start_new_session=True, env=own_package)
+    first = subprocess.Popen(
+        command(tmp_path), cwd=tmp_path, stdout=subprocess.DEVNULL, start_new_session=True, env=own_package
+    )
     wait_for(lambda: count(slow))
+    second = subprocess.run(command(tmp_path), cwd=tmp_path, capture_output=True, text=True, env=own_package)
+    assert second.returncode == 1 and "another run is writing to" in second.stderr
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     wait_for(lambda: not leftovers(tmp_path))  # the chapter ends with the run, though nobody could tell it to
@@ -303,6 +309,8 @@ def test_ctrl_c_leaves_a_folder_one_can_use(tmp_path, own_package):
     (tmp_path / "out" / "01_quick.html").write_text("old")
     assert run(tmp_path, "--resume", environment=own_package)[0] == 0 and (count(quick), count(slow)) == (1, 2)
     assert (tmp_path / "out" / "01_quick.html").read_text() != "old"
+    # the other chapter's result still stands beside a later run of one chapter
+    assert set(run(tmp_path, "01", environment=own_package)[2]["chapters"]) == {"01_quick", "02_slow"}
 
 
 # choosing chapters -----------------------------------------------------------------------------------------------

@@ -260,9 +260,8 @@ def picture(kind, encoded, alt):
 def header(nb, result):
     """Where this copy comes from: the run's parameters, machine and verdict, with a link to the cell that failed."""
     environment = result.get("environment") or {}
-    facts = [
-        f"{document.words(k)} {v}" for k, v in environment.get("parameters", {}).items() if v != "" and k != "data_dir"
-    ]
+    used = environment.get("parameters") or nb.metadata.get("papermill", {}).get("parameters", {})
+    facts = [f"{document.words(k)} {v}" for k, v in used.items() if v != "" and k != "data_dir"]
     facts += [
         f"{name} {number}" for name, number in environment.get("versions", {}).items() if name in ("python", "torch")
     ]

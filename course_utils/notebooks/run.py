@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 import uuid
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -24,6 +25,11 @@ import click
 
 import course_utils
 from course_utils.notebooks import files, processes, report
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 PACKAGE = Path(course_utils.__file__).resolve().parent
 VERSIONS = (
@@ -128,10 +134,22 @@ class Chapter:
         whole = isinstance(state, dict) and state.get("key") == self.key and self.ipynb.exists() and self.html.exists()
         return state if whole and state.get("status") == "passed" else None
 
+    def keep(self):
+        """Take over the result of an earlier run of exactly this. Whether there was one."""
+        self.result = self.finished_before()
+        if self.result is None:
+            return False
+        self.status, self.seconds = "kept", self.result["wall_seconds"]
+        self.cell = self.cells = self.result["cells"]
+        return True
+
+    def forget(self):
+        """Remove what earlier runs left of this chapter."""
+        for path in (self.state, self.ipynb, self.html, self.log):
+            path.unlink(missing_ok=True)
+
     def start(self, threads):
         self.scratch = tempfile.mkdtemp(prefix="course-")
-        for old in (self.state, self.ipynb, self.html, self.log):
-            old.unlink(missing_ok=True)
         job = {
             "source": str(self.source),
             "ipynb": str(self.ipynb),
@@ -269,6 +287,20 @@ def stop(running):
             chapter.finish(empty("interrupted", "the run was interrupted here", chapter))
 
 
+@contextmanager
+def only_run(out):
+    """Hold the folder `out` for one run at a time; the system lets go of it when the run ends, however it ends."""
+    with open(out / "state" / "lock", "w") as lock:
+        if fcntl is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise click.ClickException(
+                    f"another run is writing to {out}: wait for it, or use another --out"
+                ) from error
+        yield
+
+
 @click.command(name="run")
 @click.argument("chapters", nargs=-1)
 @click.option(
@@ -313,22 +345,26 @@ def main(chapters, budget, dataset, seed, device, data_dir, out, jobs, resume, t
     if data_dir:
         parameters["data_dir"] = str(Path(data_dir).resolve())
     package, libraries = package_hash(), versions()
-    todo = [Chapter(path, out, parameters, timeout, key_of(path, parameters, package, libraries)) for path in sources]
-    kept = [chapter for chapter in todo if resume and chapter.finished_before()]
-    for chapter in todo:
-        if chapter in kept:
-            chapter.result = chapter.finished_before()
-            chapter.status, chapter.seconds = "kept", chapter.result["wall_seconds"]
-            chapter.cell = chapter.cells = chapter.result["cells"]
-        else:
-            chapter.state.unlink(missing_ok=True)
-    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
-    interrupted = False
-    with report.progress(todo) as show:
-        try:
-            supervise([chapter for chapter in todo if chapter not in kept], jobs, threads, show)
-        except KeyboardInterrupt:
-            interrupted = True
-    summary = report.write(todo, out, folder / "floors.toml", libraries, package)
+
+    def plan(paths):
+        return [Chapter(path, out, parameters, timeout, key_of(path, parameters, package, libraries)) for path in paths]
+
+    with only_run(out):
+        todo = plan(sources)
+        for chapter in todo:
+            if not (resume and chapter.keep()):
+                chapter.forget()
+        others = plan(path.resolve() for path in folder.glob("*.ipynb") if path.resolve() not in sources)
+        others = [chapter for chapter in others if chapter.keep()]  # run before, and still what a run would give
+        waiting = [chapter for chapter in todo if chapter.result is None]
+        threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
+        interrupted = False
+        with report.progress(todo) as show:
+            try:
+                supervise(waiting, jobs, threads, show)
+            except KeyboardInterrupt:
+                interrupted = True
+        chapters = sorted(todo + others, key=lambda chapter: chapter.name)
+        summary = report.write(chapters, out, folder / "floors.toml", libraries, package)
     report.show(summary, out)
     sys.exit(130 if interrupted else 0 if summary["status"] == "passed" else 1)
