@@ -108,7 +108,8 @@ def test_the_wheel_holds_the_package_its_scripts_and_the_weights(tmp_path):
     weights = checkout / "data" / "pretrained" / "x.safetensors"
     weights.parent.mkdir(parents=True)
     weights.write_bytes(b"weights")
-    (checkout / "data" / "download.bin").write_bytes(b"not ours to ship")
+    for name in ("README.md", "download.bin"):             # what else lies in data/ stays behind
+        (checkout / "data" / name).write_bytes(b"stays")
     with zipfile.ZipFile(build_wheel(checkout, tmp_path)) as wheel:
         names = set(wheel.namelist())
         [scripts] = [wheel.read(name).decode() for name in names if name.endswith("entry_points.txt")]
