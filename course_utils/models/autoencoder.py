@@ -196,11 +196,25 @@ def conv_autoencoder(shape=(1, 28, 28), latent_dim=32, width=16, corrupt=None):
     return Autoencoder(ConvEncoder(shape, latent_dim, width), decoder, corrupt)
 
 
-def sigmoid_autoencoder(shape=(1, 28, 28), n_hidden=1024, penalty=None, corrupt=None):
-    """One sigmoid layer, usually wider than the image, one linear layer back: pass ``sparse_*`` or
-    ``contract_sigmoid``.
+def sigmoid_autoencoder(shape=(1, 28, 28), n_hidden=1024, penalty=None, corrupt=None, tied=False):
+    """One sigmoid layer, usually wider than the image, one linear layer back: pass ``sparse_*`` or ``contract_sigmoid``.
+
+    ``tied``: the decoder uses the encoder's weights, transposed. A contractive autoencoder needs that: otherwise the
+    encoder escapes the penalty by shrinking its weights while the decoder grows its own.
     """
     n_pixels = math.prod(shape)
-    encoder = nn.Sequential(nn.Flatten(), nn.Linear(n_pixels, n_hidden), nn.Sigmoid())
-    decoder = nn.Sequential(nn.Linear(n_hidden, n_pixels), nn.Unflatten(1, shape))
-    return Autoencoder(encoder, decoder, corrupt, penalty)
+    layer = nn.Linear(n_pixels, n_hidden)
+    encoder = nn.Sequential(nn.Flatten(), layer, nn.Sigmoid())
+    back = Transposed(layer) if tied else nn.Linear(n_hidden, n_pixels)
+    return Autoencoder(encoder, nn.Sequential(back, nn.Unflatten(1, shape)), corrupt, penalty)
+
+
+class Transposed(nn.Module):
+    """The linear layer with the transposed weights of ``layer`` (shared, not copied) and a bias of its own."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.bias = layer, nn.Parameter(torch.zeros(layer.in_features))
+
+    def forward(self, z):
+        return z @ self.layer.weight + self.bias

@@ -134,6 +134,7 @@ BUILDERS = [
     partial(ae.mlp_autoencoder, hidden_dims=(16,), latent_dim=3),
     partial(ae.conv_autoencoder, latent_dim=3, width=4),
     partial(ae.sigmoid_autoencoder, n_hidden=80, penalty=ae.contract_sigmoid(0.1)),
+    partial(ae.sigmoid_autoencoder, n_hidden=80, tied=True),
 ]
 
 
@@ -154,3 +155,11 @@ def test_general_contraction_is_the_sigmoid_one():
     x = torch.rand(3, 1, 4, 4).double()
     general = ae.Autoencoder(model.encoder, model.decoder, penalty=ae.contract(0.7))
     torch.testing.assert_close(model.loss(x)["loss"], general.loss(x)["loss"])
+
+
+def test_tied_weights_are_one_matrix():
+    model = ae.sigmoid_autoencoder(shape=(1, 4, 4), n_hidden=6, tied=True)
+    z = torch.rand(3, 6)
+    weight = model.encoder[1].weight
+    torch.testing.assert_close(model.decoder(z).flatten(1), z @ weight + model.decoder[0].bias)
+    assert sum(p.dim() == 2 for p in model.parameters()) == 1
