@@ -118,7 +118,7 @@ def test_weights_and_optimisers_count():
 
 def test_the_source_of_the_package_counts_where_it_is_used(tmp_path, monkeypatch):
     cell = written("def train():\n    return model.loss(torch.ones(1, 1, 4, 4))", model=vae.mlp_vae((1, 4, 4), (5,), 2))
-    before = fingerprint(cell["train"])
+    before, of_module = fingerprint(cell["train"]), fingerprint(vae)
     assert {"course_utils.models.vae", "course_utils.distributions"} <= imports("course_utils.models.vae")
 
     def edit(module):
@@ -130,6 +130,7 @@ def test_the_source_of_the_package_counts_where_it_is_used(tmp_path, monkeypatch
     assert fingerprint(cell["train"]) == before
     edit(distributions)
     assert fingerprint(cell["train"]) != before
+    assert fingerprint(vae) != of_module  # which reaches distributions only through its imports
 
 
 @pytest.mark.parametrize("moving", [(x for x in "ab"), itertools.cycle("ab"), torch.Generator()])
