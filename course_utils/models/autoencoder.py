@@ -197,7 +197,7 @@ def conv_autoencoder(shape=(1, 28, 28), latent_dim=32, width=16, corrupt=None):
 
 
 def sigmoid_autoencoder(shape=(1, 28, 28), n_hidden=1024, penalty=None, corrupt=None, tied=False):
-    """One sigmoid layer, usually wider than the image, one linear layer back: pass ``sparse_*`` or ``contract_sigmoid``.
+    """One sigmoid layer, often wider than the image, and one linear layer back; see ``sparse_*``, ``contract_sigmoid``.
 
     ``tied``: the decoder uses the encoder's weights, transposed. A contractive autoencoder needs that: otherwise the
     encoder escapes the penalty by shrinking its weights while the decoder grows its own.

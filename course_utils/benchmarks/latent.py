@@ -1,0 +1,167 @@
+"""Trains the autoencoders and VAEs of chapters 03 and 04; writes their table and the weights that the chapters show.
+
+    python -m course_utils.benchmarks.latent --dataset mnist --data-dir data --only vae_784_400_20
+"""
+
+import datetime
+import json
+import math
+import platform
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import click
+import torch
+from torch import nn
+
+from course_utils import metrics, shipped, training
+from course_utils.data import images
+from course_utils.models import autoencoder, vae, vqvae
+from course_utils.models.autoregressive.pixelcnn import PixelCNN
+
+COMMAND = "course_utils.benchmarks.latent"
+N_WORDS = 64
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one model is trained. ``make(shape)`` gives the model, ``measure(model, data)`` a dict of test numbers."""
+
+    title: str
+    make: object
+    measure: object
+    n_steps: int
+    lr: float
+    batch_size: int = 100
+    binary: bool = True
+    ships: bool = False
+    objective: object = None  # model -> what is minimised, when it is not the model's own loss
+
+
+def bounds(model, data, k=200, n_judged=2_000):
+    """Mean -ELBO of all test images and mean importance-weighted -log p of the first ``n_judged``, in nats."""
+    x = images.to_float(images.binarised(data, seed=0).test.images)              # one draw, once and for all
+    with training.evaluating(model):
+        elbo = torch.cat([model.elbo(part) for part in x.split(500)]).mean()
+        tight = torch.cat([model.importance_weighted_bound(part, k) for part in x[:n_judged].split(20)]).mean()
+    return {"test_neg_elbo": -elbo.item(), "test_nll": -tight.item(), "importance_samples": k,
+            "judged_images": min(n_judged, len(x))}  # fmt: skip
+
+
+def pixel_error(model, data):
+    """Squared error per pixel on grey test images."""
+    x = images.to_float(data.test.images)
+    with training.evaluating(model):
+        error = torch.cat([autoencoder.squared_error(part, model(part)) for part in x.split(500)]).mean()
+    return {"test_mse_per_pixel": error.item() / math.prod(data.shape)}
+
+
+def probe(model, data):
+    """Accuracy of a linear classifier on the hidden units, trained on all training images."""
+    with training.evaluating(model):
+        codes = [torch.cat([model.encoder(images.to_float(part)) for part in split.images.split(2_000)])
+                 for split in (data.train, data.test)]  # fmt: skip
+    accuracy = metrics.linear_probe(codes[0], data.train.labels, codes[1], data.test.labels)
+    return {"test_probe_accuracy": accuracy, "mean_activity": codes[1].mean().item(), **pixel_error(model, data)}
+
+
+def words(model, data, n_steps=6_000):
+    """Bound of a VQ-VAE with a PixelCNN over its words, trained here, in nats."""
+    fixed = images.binarised(data, seed=0)
+    with training.evaluating(model):
+        codes = torch.cat([model.encode(part)[0] for part in images.to_float(fixed.train.images).split(500)])
+    grids = [tuple(codes.shape[1:])]
+    pixelcnn = PixelCNN(vqvae.WordsAsBits.image_shape(N_WORDS, grids), width=48, n_blocks=4, first=5)
+    prior = vqvae.WordsAsBits(pixelcnn, N_WORDS, grids).to(codes.device)
+    optimizer = torch.optim.Adam(prior.parameters(), lr=4e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
+    batches = iter(lambda: (codes[torch.randint(len(codes), (64,), device=codes.device)],), None)
+    training.fit(prior.loss, optimizer, batches, n_steps, description="prior over words", scheduler=schedule)
+    joint = vqvae.WithPrior(model, prior)
+    with training.evaluating(joint):
+        bound = torch.cat([joint.elbo(part) for part in images.to_float(fixed.test.images).split(500)]).mean()
+    return {"test_neg_elbo": -bound.item(), "words_in_use": vqvae.perplexity(codes, N_WORDS).item()}
+
+
+def small_ae(shape, latent_dim):
+    return autoencoder.mlp_autoencoder(shape, hidden_dims=(400,), latent_dim=latent_dim)
+
+
+SIGMOID = partial(autoencoder.sigmoid_autoencoder, n_hidden=1_024)
+RECIPES = {
+    "vae_784_400_2": Recipe(
+        "VAE 784-400-2", lambda shape: vae.mlp_vae(shape, (400,), 2), bounds, 22_000, 2e-3, ships=True),
+    "vae_784_400_20": Recipe(
+        "VAE 784-400-20", lambda shape: vae.mlp_vae(shape, (400,), 20), bounds, 22_000, 2e-3, ships=True),
+    "vae_tanh_20": Recipe(
+        "VAE 784-400-20, tanh", lambda shape: vae.mlp_vae(shape, (400,), 20, activation=nn.Tanh), bounds, 22_000, 2e-3),
+    "ae_784_400_2": Recipe(
+        "autoencoder 784-400-2", partial(small_ae, latent_dim=2), pixel_error, 10_000, 2e-3, binary=False, ships=True),
+    "ae_784_400_32": Recipe(
+        "autoencoder 784-400-32", partial(small_ae, latent_dim=32), pixel_error, 16_000, 2e-3, binary=False),
+    "sparse": Recipe(
+        "sparse autoencoder, 1024 units", lambda shape: SIGMOID(shape, penalty=autoencoder.sparse_kl(0.5, 0.05)),
+        probe, 4_000, 2e-3, binary=False),
+    "contractive": Recipe(
+        "contractive autoencoder, 1024 units",
+        lambda shape: SIGMOID(shape, penalty=autoencoder.contract_sigmoid(0.5), tied=True),
+        probe, 4_000, 2e-3, binary=False),
+    "vqvae": Recipe(
+        "VQ-VAE with a PixelCNN over 7×7 words", lambda shape: vqvae.conv_vqvae(shape, N_WORDS, width=24),
+        words, 4_000, 3e-3, 64, objective=vqvae.with_averaging),
+}  # fmt: skip
+
+
+def train(recipe, data, device="cpu", seed=0, n_steps=None):
+    """A trained model and the CPU seconds it took (all threads added up). Binary models see a new draw every time."""
+    n_steps = n_steps or recipe.n_steps
+    torch.manual_seed(seed)
+    model = recipe.make(data.shape).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
+    batches = images.batches(data.train.images, recipe.batch_size)
+    batches = map(images.binarise, batches) if recipe.binary else batches
+    start = time.process_time()
+    objective = recipe.objective(model) if recipe.objective else model.loss
+    training.fit(objective, optimizer, batches, n_steps, description=recipe.title, scheduler=schedule)
+    return model, time.process_time() - start
+
+
+@click.command()
+@click.option("--dataset", default="handwriting")
+@click.option("--data-dir", default="")
+@click.option("--only", multiple=True, type=click.Choice(list(RECIPES)), help="models to train; others keep their rows")
+@click.option("--device", default="cpu")
+@click.option("--seed", default=0)
+@click.option("--steps", type=int, help="other than the recipe's number of steps")
+def main(dataset, data_dir, only, device, seed, steps):
+    """Train autoencoders and VAEs; write their table, and on handwriting the weights, into data/pretrained."""
+    data = images.load(dataset, seed=seed, data_dir=data_dir).to(device)
+    path = shipped.folder() / f"latent_{dataset}.json"
+    for name in only or RECIPES:
+        recipe = RECIPES[name]
+        model, seconds = train(recipe, data, device, seed, steps)
+        row = {
+            "name": name, "title": recipe.title, **{k: round(v, 4) for k, v in recipe.measure(model, data).items()},
+            "parameters": sum(p.numel() for p in model.parameters()), "n_steps": steps or recipe.n_steps,
+            "batch_size": recipe.batch_size, "lr": recipe.lr, "train_cpu_seconds": round(seconds, 1),
+            "threads": torch.get_num_threads(), "device": str(device), "seed": seed, "dataset": dataset,
+            "torch": torch.__version__, "processor": platform.machine(), "date": datetime.date.today().isoformat(),
+            "command": f"python -m {COMMAND} --dataset {dataset} --only {name} --seed {seed}"
+            + (f" --steps {steps}" if steps else "") + (f" --device {device}" if device != "cpu" else ""),
+        }  # fmt: skip
+        print(json.dumps(row), flush=True)
+        table = json.loads(path.read_text()) if path.exists() else {"dataset": dataset, "rows": []}
+        rows = {r["name"]: r for r in table["rows"]} | {name: row}
+        table["rows"] = [rows[n] for n in RECIPES if n in rows]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(table, indent=1) + "\n")
+        if recipe.ships and dataset == "handwriting":
+            for part in ("encoder", "decoder"):
+                file = path.parent / f"{name}_{part}.safetensors"
+                training.save_weights(file, getattr(model, part), row, torch.float16)
+
+
+if __name__ == "__main__":
+    main()
