@@ -5,9 +5,13 @@ Python function that returns ``Demo("<name>", sliders=…, data=…, picture=…
 example in ``tests/browser/examples.py``. Nothing here trains, samples or imports a model.
 """
 
+from course_utils.widgets.beta_shelf import beta_shelf
 from course_utils.widgets.completion import completion
+from course_utils.widgets.interpolation import interpolation
 from course_utils.widgets.kl_explorer import kl_explorer
 from course_utils.widgets.latent_explorer import latent_explorer
 from course_utils.widgets.pixel_order import pixel_order
+from course_utils.widgets.posterior_lab import posterior_lab
 
-__all__ = ["completion", "kl_explorer", "latent_explorer", "pixel_order"]
+__all__ = ["beta_shelf", "completion", "interpolation", "kl_explorer", "latent_explorer", "pixel_order",
+           "posterior_lab"]

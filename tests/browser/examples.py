@@ -91,9 +91,37 @@ def latent_explorer():
     return widgets.latent_explorer(decoders(), {"AE": 5 * places + 2, "VAE": places}, labels, shape=(1, 16, 16))
 
 
+def log_joint(z):
+    """Posteriors known in closed form, ``(2, G)``: one tilted Gaussian with log p(x) = -90, one with two bumps."""
+    tilted = torch.distributions.MultivariateNormal(torch.tensor([0.6, -0.4]), torch.tensor([[0.3, 0.1], [0.1, 0.2]]))
+    bumps = torch.stack([-(z - centre).square().sum(1) * 4 for centre in (0.8, -0.9)]).logsumexp(0)
+    return torch.stack([tilted.log_prob(z) - 90, bumps - 110])
+
+
+def posterior_lab():
+    mu, sigma = torch.tensor([[0.5, -0.3], [0.7, 0.7]]), torch.tensor([[0.4, 0.4], [0.5, 0.5]])
+    return widgets.posterior_lab(decoders(2)["AE"], digits(2)[:, None].float(), log_joint, mu, sigma)
+
+
+def beta_shelf():
+    grid = torch.linspace(-1.5, 1.5, 5)
+    z = torch.cartesian_prod(grid, grid)
+    with torch.no_grad():
+        sheets = torch.stack([decoders(2)["VAE"](z / beta).reshape(5, 5, 1, 16, 16) for beta in (0.5, 1, 4)])
+    return widgets.beta_shelf([0.5, 1, 4], sheets, rate=[9.0, 6.5, 2.0], distortion=[120.0, 124.0, 141.0])
+
+
+def interpolation():
+    codes = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
+    return widgets.interpolation(decoders()["VAE"], codes, digits(30)[:, None].float(), torch.arange(30) % 4)
+
+
 EXAMPLES = {
     "kl_explorer": kl_explorer,
     "pixel_order": pixel_order,
     "completion": completion,
     "latent_explorer": latent_explorer,
+    "posterior_lab": posterior_lab,
+    "beta_shelf": beta_shelf,
+    "interpolation": interpolation,
 }

@@ -37,7 +37,7 @@ function render({ model, el }) {
       + "what the model believes. Only T = 1 draws from the model's own p(rest | given half).",
   });
   const pick = course.choices(Array.from({ length: images }, (_, i) => `image ${i + 1}`), (i) => { which = i; paint.again(); }, 0);
-  if (images > 1) root.append(pick);
+  if (images > 1) root.append(pick); // which beginning
 
   const across = Math.ceil(many / 2), gap = 6, small = (670 - 170 - gap * across) / across;
   const tall = small * rows / columns, big = 150, bigTall = big * rows / columns;

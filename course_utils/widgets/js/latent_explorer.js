@@ -32,6 +32,7 @@ function render({ model, el }) {
   const root = course.card(el);
   const asked = course.question(root, data.question);
   const pick = course.choices(models.map((m) => m.name), (i) => { which = i; repaintDots(); paint.again(); }, 0);
+  pick.prepend(course.node("span", { class: "note", style: { margin: "0" }, text: "Decoder" }));
   if (models.length > 1) root.append(pick);
   const body = course.node("div", { class: "columns" });
   root.append(body);
@@ -52,7 +53,9 @@ function render({ model, el }) {
     if (found.length) goTo(found[turn[k]++ % found.length]);
   }, { "aria-label": `go to an encoded ${name}` })));
   const pairs = [];
-  for (let k = 0; k + 1 < shown.length; k += 2) pairs.push([k, k + 1]);
+  for (let k = 0; k < shown.length - 1 || k === shown.length - 1 && shown.length % 2; k += 2) {
+    pairs.push(k + 1 < shown.length ? [k, k + 1] : [k - 1, k]);
+  }
   const axes = course.choices(pairs.map(([a, b]) => `${data.labels_of[a]}, ${data.labels_of[b]}`),
     (i) => { pair = i; repaintDots(); paint.again(); }, 0);
   if (data.classes.length) root.append(jump);

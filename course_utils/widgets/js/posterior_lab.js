@@ -1,0 +1,176 @@
+// Move a Gaussian q(z|x) over the exact posterior of a two-dimensional latent and watch both terms of the ELBO.
+
+// E_q[f] for f on a regular square grid, q = N(mu, diag sigma²): Gauss–Hermite nodes, cubic interpolation between points.
+function expectation({ low, step, size, values }, nodes, weights, mu, sigma) {
+  const along = (place, axis) => {
+    const at = Math.min(size - 2.000001, Math.max(1, (place - low[axis]) / step)), i = Math.floor(at), t = at - i;
+    return [i - 1, [-t * (t - 1) * (t - 2) / 6, (t + 1) * (t - 1) * (t - 2) / 2, -(t + 1) * t * (t - 2) / 2,
+      (t + 1) * t * (t - 1) / 6]];
+  };
+  const second = nodes.map((node) => along(mu[1] + sigma[1] * node, 1));
+  let sum = 0;
+  nodes.forEach((node, a) => {
+    const [i, u] = along(mu[0] + sigma[0] * node, 0);
+    second.forEach(([j, v], b) => {
+      let f = 0;
+      for (let r = 0; r < 4; r++) for (let c = 0; c < 4; c++) f += u[r] * v[c] * values[(i + r) * size + j + c];
+      sum += weights[a] * weights[b] * f;
+    });
+  });
+  return sum;
+}
+
+// Both terms in nats: { reconstruction: E_q[log p(x|z)], kl: KL(q || N(0, I)) } from log p(x, z) on the grid.
+function terms(grid, nodes, weights, mu, sigma) {
+  const square = mu.reduce((sum, m, k) => sum + m * m + sigma[k] * sigma[k], 0);
+  const logPrior = -0.5 * square - Math.log(2 * Math.PI);
+  const kl = 0.5 * square - 1 - Math.log(sigma[0]) - Math.log(sigma[1]);
+  return { reconstruction: expectation(grid, nodes, weights, mu, sigma) - logPrior, kl };
+}
+
+function render({ model, el }) {
+  const { colour, clamp } = course;
+  const data = model.get("data"), [channels, rows, columns] = data.shape, n = rows * columns;
+  const decode = network(data.layers), images = course.array(data.images);
+  const guess = course.array(data.guess), many = data.windows.length, evidence = data.windows.map((w) => w.log_evidence);
+  const grids = data.windows.map(({ centre, half, step, size, log_joint }) => ({
+    centre, half, step, size, low: centre.map((c) => c - half), values: course.array(log_joint),
+  }));
+  const draws = 5;
+  let which = 0, eps = [];
+  const normal = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
+  const redraw = () => { eps = Array.from({ length: draws }, () => [normal(), normal()]); };
+  redraw();
+
+  const root = course.card(el);
+  const asked = course.question(root, {
+    ask: "Guess first: make q very narrow at the best place. Does the ELBO reach log p(x)?",
+    options: ["yes, no noise is left", "no, it falls without limit"], right: 1,
+    answer: "The picture gets a little better, but KL(q‖prior) contains −log σ: every halving of σ costs 0.69 nats per "
+      + "latent. The best q is as wide as the posterior itself; the gap that stays is KL(q‖posterior).",
+  });
+  const jump = () => course.set(model, { mu1: guess[which * 4], mu2: guess[which * 4 + 1], s1: guess[which * 4 + 2],
+    s2: guess[which * 4 + 3] });
+  const pick = course.choices(Array.from({ length: many }, (_, i) => `image ${i + 1}`), (i) => {
+    which = i; heat(); jump(); paint.again();
+  }, 0);
+  root.append(pick);
+  const body = course.node("div", { class: "columns" });
+  root.append(body);
+  const left = course.node("div", { style: { flex: "1 1 320px", "max-width": "340px" } });
+  const right = course.node("div", { style: { flex: "1 1 260px" } });
+  body.append(left, right);
+  const stage = course.stage(left, 340, 340, "The posterior of the image over the latent plane, and the ellipse of q");
+  course.legend(left, { "posterior p(z|x)": colour.blue, "q(z|x)": colour.orange, "encoder's q": colour.ink });
+  const gap = 6, small = (306 - gap * (draws - 2)) / 3.4;
+  const pictures = course.stage(right, 306, 20 + 92 * rows / columns + 22 + 56 * rows / columns,
+    "The image, its reconstruction at the centre of q, and at random places of q");
+  const bars = course.node("div", { class: "bars" });
+  right.append(bars);
+  const full = 1.6 * Math.max(...evidence.map((v) => -v));
+  const lost = course.bar(bars, "−E[log p(x|z)]", colour.red, full, 1), paid = course.bar(bars, "KL(q‖prior)", colour.pink, full, 2);
+  const total = course.bar(bars, "−ELBO", colour.orange, full, 1), over = course.bar(bars, "KL(q‖posterior)", colour.blue, 20, 2);
+  const note = course.node("p", { class: "note", style: { "margin-top": "6px" } });
+  right.append(note);
+  root.append(course.node("div", { class: "row", style: { margin: "6px 0 0" } },
+    course.button("encoder's q", jump), course.button("resample ε", () => { redraw(); paint.again(); }),
+    course.button("reset", () => { which = 0; pick.mark(0); asked.reset(); heat(); redraw(); course.reset(model); paint.again(); }),
+    course.node("span", { class: "note", style: { margin: "0" }, text: "Drag the ellipse by its centre or its two rims." })));
+
+  // The stage shows the window around the posterior; a small map in its corner shows the whole plane.
+  const unit = () => 170 / grids[which].half, X = (z) => 170 + (z - grids[which].centre[0]) * unit();
+  const Y = (z) => 170 - (z - grids[which].centre[1]) * unit();
+  const Z1 = (x) => grids[which].centre[0] + (x - 170) / unit(), Z2 = (y) => grids[which].centre[1] - (y - 170) / unit();
+  const step = (name) => course.range(model, name).step;
+  const move = (x, y) => course.set(model, { mu1: Z1(x), mu2: Z2(y) });
+  const add = (name, by) => course.set(model, { [name]: model.get(name) + by * step(name) });
+  course.draggable(stage, stage.canvas, (x, y) => move(x, y), (x, y) => { move(x, y); });
+  const centre = course.handle(stage, { label: "mean of q", c: colour.orange, drag: move,
+    key: (dx, dy) => course.set(model, { mu1: model.get("mu1") + dx * step("mu1"), mu2: model.get("mu2") + dy * step("mu2") }) });
+  const wide = course.handle(stage, { label: "standard deviation of q along z1", c: colour.yellow,
+    drag: (x) => course.set(model, { s1: (Z1(x) - model.get("mu1")) / 2 }), key: (dx, dy) => add("s1", dx + dy) });
+  const tall = course.handle(stage, { label: "standard deviation of q along z2", c: colour.yellow,
+    drag: (x, y) => course.set(model, { s2: (Z2(y) - model.get("mu2")) / 2 }), key: (dx, dy) => add("s2", dx + dy) });
+
+  // The posterior as a picture, drawn once per image.
+  const cloud = course.node("canvas", { width: grids[0].size, height: grids[0].size });
+  function heat() {
+    const { values, size } = grids[which], own = cloud.getContext("2d"), pixels = own.createImageData(size, size);
+    let top = -Infinity;
+    for (const value of values) if (value > top) top = value;
+    for (let i = 0; i < size; i++) for (let j = 0; j < size; j++) {
+      const p = Math.exp(values[i * size + j] - top), at = 4 * ((size - 1 - j) * size + i);
+      pixels.data.set([255 * (1 - p), 255 - 141 * p, 255 - 77 * p, 255], at);
+    }
+    own.putImageData(pixels, 0, 0);
+  }
+  heat();
+
+  const bitmap = course.bitmap(rows, columns);
+  const grey = (v) => 255 * (1 - clamp(v, 0, 1));
+  const show = (x, from, at, y, w) => bitmap(pictures.ctx, at, y, w, (j) => (channels === 1 ? Array(3).fill(grey(x[from + j]))
+    : [0, 1, 2].map((c) => 255 * clamp(x[from + c * n + j], 0, 1))));
+
+  const paint = course.painter(model, root, ({ mu1, mu2, s1, s2 }) => {
+    const { ctx } = stage;
+    stage.clear();
+    ctx.imageSmoothingEnabled = true;
+    ctx.drawImage(cloud, 0, 0, 340, 340);
+    ctx.strokeStyle = colour.soft; ctx.fillStyle = colour.soft; ctx.lineWidth = 1; ctx.textAlign = "center";
+    ctx.strokeRect(0.5, 0.5, 339, 339);
+    for (const [axis, at] of [[0, X], [1, Y]]) {
+      const { centre: c, half } = grids[which];
+      for (const tick of course.ticks(c[axis] - half, c[axis] + half, 4)) {
+        const place = at(tick);
+        if (place < 25 || place > 315) continue;
+        ctx.beginPath();
+        if (axis === 0) { ctx.moveTo(place, 340); ctx.lineTo(place, 334); ctx.fillText(tick, place, 329); }
+        else { ctx.moveTo(0, place); ctx.lineTo(6, place); ctx.fillText(tick, 22, place + 4); }
+        ctx.stroke();
+      }
+    }
+    ctx.fillText("z1", 325, 329); ctx.fillText("z2", 16, 18);
+    ctx.strokeStyle = colour.ink; ctx.lineWidth = 2;
+    const [gx, gy] = [X(guess[which * 4]), Y(guess[which * 4 + 1])];
+    ctx.beginPath(); ctx.moveTo(gx - 6, gy - 6); ctx.lineTo(gx + 6, gy + 6); ctx.moveTo(gx + 6, gy - 6); ctx.lineTo(gx - 6, gy + 6);
+    ctx.stroke();
+    ctx.strokeStyle = "#b37a00"; ctx.fillStyle = "rgba(230,159,0,.18)";
+    for (const r of [1, 2]) {
+      ctx.beginPath(); ctx.ellipse(X(mu1), Y(mu2), r * s1 * unit(), r * s2 * unit(), 0, 0, 7); ctx.fill(); ctx.stroke();
+    }
+    ctx.fillStyle = colour.ink;
+    for (const [a, b] of eps) { ctx.beginPath(); ctx.arc(X(mu1 + s1 * a), Y(mu2 + s2 * b), 2.5, 0, 7); ctx.fill(); }
+    const map = (z) => 338 - 42 + z / data.reach * 40, mapY = (z) => 2 + 42 - z / data.reach * 40, { centre: c, half } = grids[which];
+    ctx.fillStyle = "rgba(255,255,255,.9)"; ctx.fillRect(254, 2, 84, 84);
+    ctx.strokeStyle = colour.line; ctx.lineWidth = 1; ctx.strokeRect(254, 2, 84, 84);
+    for (const r of [1, 2, 3]) { ctx.beginPath(); ctx.arc(map(0), mapY(0), r / data.reach * 40, 0, 7); ctx.stroke(); }
+    ctx.strokeStyle = colour.blue; ctx.lineWidth = 1.5;
+    const side = Math.max(2, 2 * half / data.reach * 40);
+    ctx.strokeRect(map(c[0]) - side / 2, mapY(c[1]) - side / 2, side, side);
+    ctx.fillStyle = "#b37a00"; ctx.beginPath(); ctx.arc(map(mu1), mapY(mu2), 2, 0, 7); ctx.fill();
+    const spoken = `${mu1.toFixed(2)}, ${mu2.toFixed(2)}`;
+    centre.place(X(mu1), Y(mu2), `mean ${spoken}`, mu1);
+    wide.place(X(mu1 + 2 * s1), Y(mu2), `standard deviation ${s1.toFixed(2)}`, s1);
+    tall.place(X(mu1), Y(mu2 + 2 * s2), `standard deviation ${s2.toFixed(2)}`, s2);
+
+    pictures.clear();
+    const write = (text, x, y) => { pictures.ctx.fillStyle = colour.soft; pictures.ctx.fillText(text, x, y); };
+    write("x", 0, 13); write("decoded at μ", 104, 13);
+    show(images, which * channels * n, 0, 20, 92);
+    show(decode([mu1, mu2]), 0, 104, 20, 92);
+    const below = 20 + 92 * rows / columns;
+    write("decoded at μ + σε", 0, below + 16);
+    eps.forEach(([a, b], k) => show(decode([mu1 + s1 * a, mu2 + s2 * b]), 0, k * 62, below + 22, 56));
+
+    const { reconstruction, kl } = terms(grids[which], data.nodes, data.weights, [mu1, mu2], [s1, s2]);
+    lost.show(-reconstruction); paid.show(kl); total.show(kl - reconstruction);
+    total.mark(-evidence[which]);
+    over.show(Math.max(0, evidence[which] - reconstruction + kl));
+    note.textContent = `Nats. The mark on −ELBO is −log p(x) = ${(-evidence[which]).toFixed(1)}, by brute force on a grid: `
+      + "the bar can touch it, never pass it.";
+  });
+  return paint.stop;
+}
+
+export { terms };
+export default { render };
