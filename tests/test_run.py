@@ -301,6 +301,8 @@ def test_ctrl_c_leaves_a_folder_one_can_use(tmp_path, own_package):
     summary = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert summary["status"] == "interrupted"
     assert [entry["status"] for entry in summary["chapters"].values()] == ["passed", "interrupted"]
+    found = summary["chapters"]["02_slow"]["failure"]
+    assert found["reason"] == "interrupted" and (found["cell"], found["cells"]) == (3, 4)
     book = nbformat.read(tmp_path / "out" / "02_slow.ipynb", as_version=4)
     assert book.cells[1].metadata.papermill.status == "completed"
     assert (tmp_path / "out" / "index.html").exists() and (tmp_path / "out" / "02_slow.html").exists()

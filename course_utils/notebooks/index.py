@@ -30,22 +30,20 @@ def link(name):
 
 
 def table(chapters):
-    """Every recorded number of every chapter in one table."""
+    """Every recorded number of every chapter, with the floor it had to keep, in one table."""
     rows = []
     for name, entry in chapters.items():
-        count = max(len(entry["metrics"]), 1)
-        first = f'<th rowspan="{count}"><a href="{link(name)}">{html.escape(name)}</a></th>'
-        for metric, value in (entry["metrics"] or {"": ""}).items():
+        numbers = []
+        for metric, value in entry["metrics"].items():
             floor = " ".join(f"{kind} {bound:g}" for kind, bound in entry["floors"].get(metric, {}).items())
-            rows.append(
-                f"<tr>{first}<td>{html.escape(document.words(metric))}</td><td>{html.escape(document.shown(value))}</td>"
-                f"<td>{floor}</td></tr>"
-            )
-            first = ""
-    return (
-        '<table class="results"><thead><tr><th>Chapter</th><th>Number</th><th>Value</th><th>Floor</th></tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table>"
-    )
+            floor = f"<small>{floor}</small>" if floor else ""
+            shown = html.escape(document.shown(value))
+            numbers.append(f"<div><span>{html.escape(document.words(metric))} {floor}</span><b>{shown}</b></div>")
+        rows.append(
+            f'<tr><th><a href="{link(name)}">{html.escape(name)}</a><br><small>{entry["status"]} · '
+            f'{entry["wall_seconds"]:.1f} s</small></th><td><div class="numbers">{"".join(numbers)}</div></td></tr>'
+        )
+    return f'<table class="results"><tbody>{"".join(rows)}</tbody></table>'
 
 
 def section(name, entry, out):

@@ -44,7 +44,7 @@ VERSIONS = (
     "papermill",
 )
 BACKSTOP = 180.0  # seconds after its deadline that a chapter's process is ended from here (its kernel starts first)
-STOPPING = 8.0  # seconds that a chapter's process gets to write what it has after Ctrl-C
+STOPPING = 30.0  # seconds that a chapter's process gets to write what it has after Ctrl-C
 
 
 def notebooks_folder():
@@ -269,22 +269,30 @@ def supervise(waiting, jobs, threads, show):
                 chapter.cell, chapter.cells = event.get("cell", chapter.cell), event.get("cells", chapter.cells)
                 show(chapter)
     except KeyboardInterrupt:
-        stop(running)
+        stop(running, events)
         raise
 
 
-def stop(running):
-    """After Ctrl-C: each chapter writes what it has, then everything ends."""
+def stop(running, events):
+    """After Ctrl-C: each chapter writes what it has and says so, then everything ends. A second Ctrl-C ends it now."""
     try:
         for chapter in running:
             if chapter.process.poll() is None:
                 chapter.process.terminate()
-        deadline = time.monotonic() + STOPPING
-        while any(c.process.poll() is None for c in running) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        ended, deadline = set(), time.monotonic() + STOPPING
+        while len(ended) < len(running) and time.monotonic() < deadline:
+            try:
+                chapter, event = events.get(timeout=0.25)
+            except queue.Empty:
+                continue
+            if event is None:
+                ended.add(chapter.name)
+            elif event["event"] == "done" and chapter.result is None:
+                chapter.finish(event["result"])
     finally:
         for chapter in running:
-            chapter.finish(empty("interrupted", "the run was interrupted here", chapter))
+            if chapter.result is None:
+                chapter.finish(empty("interrupted", "the run was interrupted here", chapter))
 
 
 @contextmanager
