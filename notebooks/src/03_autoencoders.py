@@ -27,7 +27,7 @@ import torch
 from sklearn.mixture import GaussianMixture
 from torch import nn
 
-from course_utils import checks, distributions, metrics, plots, training
+from course_utils import checks, distributions, metrics, plots, training, widgets
 from course_utils.chapter import pick_budget, pick_device, record
 from course_utils.data import images
 from course_utils.exercises import check, score
@@ -360,6 +360,7 @@ for name, model in {"sparse": sparse, "no penalty": plain}.items():
     fit(model, n_steps, f"{n_hidden} hidden units, {name}")
 with training.evaluating(sparse, plain):
     z_sparse, z_plain = sparse.encoder(test_x), plain.encoder(test_x)
+checks.true(z_sparse.mean() < 2 * target, what="the sparse code reaches its target, up to a factor of two")
 record(sparse_activity=z_sparse.mean(), plain_activity=z_plain.mean())
 
 # %%
@@ -408,7 +409,7 @@ check("3.2", sparsity_penalty)
 # One loophole must be closed first. The encoder could shrink all its weights, which makes $J$ small, while the decoder grows its own and undoes
 # it. So the two share one matrix: the decoder uses $W^\top$ (*tied* weights).
 
-# %% verifies=["3.6", "3.7"]
+# %% verifies=["3.6", "3.7"] tags=["nbval-check-output"]
 layer = autoencoder.sigmoid_autoencoder((1, 4, 4), n_hidden=10).double()
 x = torch.rand(5, 1, 4, 4, dtype=torch.float64)
 closed = autoencoder.contractive_penalty(layer.encoder(x), layer.encoder[1].weight)
@@ -601,6 +602,14 @@ axes[1].scatter(*plane[:2_000].cpu().T, s=1, color="white")
 axes[1].set(xlim=extent[:2], ylim=extent[2:], xlabel="$z_1$", ylabel="$z_2$", title="distance to the nearest code")
 fig.colorbar(shown, ax=axes[1], label="share of the region's width")
 plots.show(fig, alt="Left: digits that melt into each other and into scribbles. Right: empty land between the codes.")
+
+# %% [markdown]
+# Walk through it yourself. **Guess first:** start at a clear 1 and drag towards a 0. How many other digits do you pass, and what lies between them?
+
+# %% tags=["widget"]
+with training.evaluating(ae2):
+    codes = ae2.encoder(test_x)
+widgets.latent_explorer({"AE": ae2.decoder.cpu()}, {"AE": codes}, data.test.labels, shape=shape, priors=())
 
 # %% [markdown]
 # Nothing in the loss ever said where codes may lie or what should happen between them. The decoder is asked about

@@ -28,7 +28,7 @@ import torch
 from torch import nn
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
-from course_utils import checks, metrics, plots, training
+from course_utils import checks, metrics, plots, shipped, training, widgets
 from course_utils.chapter import pick_budget, pick_device, record
 from course_utils.data import handwriting, images
 from course_utils.distributions import BernoulliHead, FixedGaussianHead, GaussianHead
@@ -143,7 +143,7 @@ plots.show(fig, alt="Digits 3, 4 and 7 drawn by the decoder while slant, width a
 # the **posterior**. Its denominator is the same integral. Let us do the integral once by brute force, where it is possible: one latent,
 # $z\sim\mathcal N(0,1)$, one pixel, $x\mid z\sim\mathcal N(z^2/2,\,0.3^2)$.
 
-# %% verifies=["4.1", "4.2"]
+# %% verifies=["4.1", "4.2"] tags=["nbval-check-output"]
 def toy_decoder(z):
     """p(x|z) = N(z²/2, 0.3²), for one latent and one pixel."""
     return Independent(Normal(z.square() / 2, 0.3), 1)
@@ -305,7 +305,7 @@ checks.true((nearest >= 0) & (nearest < gap), what="the best diagonal q is close
 # vague, $-\log\sigma^2$ too small because it becomes too specific; it vanishes at $\sigma=1$ only. (The factor $\tfrac12$ is missing in
 # some notes. That silently doubles the KL: a $\beta$ of 2, see section 4.9.)
 
-# %% verifies=["4.7"]
+# %% verifies=["4.7"] tags=["nbval-check-output"]
 mu, log_var = torch.randn(4, 3).double(), torch.randn(4, 3).double()
 q = Normal(mu, (log_var / 2).exp())
 by_hand = 0.5 * mu**2 + 0.5 * (log_var.exp() - log_var - 1)
@@ -418,6 +418,27 @@ check("4.2", draw)
 # %% quote="course_utils.models.vae:VAE.loss"
 
 # %% [markdown]
+# **Drag before you train.** This is where we are going: decoders of an autoencoder and of a VAE, both 784-400-2, trained on `handwriting` by the
+# authors and shipped with the course. They run in your browser. Your own come below.
+
+# %% tags=["widget"]
+finished = {"AE": autoencoder.mlp_autoencoder((1, 28, 28), (400,), latent_dim=2), "VAE": vae.vae_784_400_2()}
+for name, model in finished.items():
+    for part in ("encoder", "decoder"):
+        training.load_weights(shipped.path(f"{name.lower()}_784_400_2_{part}.safetensors"), getattr(model, part))
+
+
+def painter(model):
+    """The decoder as a network from codes to grey values, which is what a widget wants."""
+    return model.decoder if hasattr(model.decoder, "__getitem__") else nn.Sequential(model.decoder.network, nn.Sigmoid()).cpu()
+
+
+known_x, known_y = images.to_float(known.test.images).cpu(), known.test.labels.cpu()
+with torch.no_grad():
+    codes = {"AE": finished["AE"].encoder(known_x), "VAE": finished["VAE"].encoder(images.binarise(known_x)).mean}
+widgets.latent_explorer({name: painter(model) for name, model in finished.items()}, codes, known_y)
+
+# %% [markdown]
 # The network is the one of the notes: 784 pixels, 400 hidden units, **four** outputs (two means, two log-variances), and
 # back from 2 latents over 400 to 784 logits. Watch the two terms while it trains. Which one wins at first?
 
@@ -458,8 +479,8 @@ def evaluate(model, x, k=100, rounds=1):
 
 n_judged = {"smoke": 50, "class": 300, "full": 10_000}[budget]
 elbo2, nll2 = evaluate(vae2, test_x)
-n_ticks, n_exact = {"smoke": (81, 4), "class": (161, 12), "full": (401, 50)}[budget]
-ticks = torch.linspace(-4, 4, n_ticks, device=device)
+n_ticks, n_exact = {"smoke": (81, 4), "class": (241, 6), "full": (401, 50)}[budget]
+ticks = torch.linspace(-3.8, 3.8, n_ticks, device=device)
 with training.evaluating(vae2):
     some = test_x[:n_exact]
     exact = vae.log_evidence_on_grid(some, vae2.decoder, vae2.prior, torch.cartesian_prod(ticks, ticks))
@@ -488,6 +509,18 @@ plots.show(fig, alt="Left: codes fill the disc of the prior, coloured by class. 
 # %% [markdown]
 # Compare with the plane of chapter 03. The codes now fill the disc that the prior prescribes, and every place in it decodes to
 # something like a digit. We *chose* $\mathcal N(0,I)$; it is not a fact about handwriting. The training bent the code to fit it.
+
+# %% [markdown]
+# Put yourself in the encoder's place: choose a digit, drag $\mu$ and $\sigma$ of $q(z\mid x)$ over the exact posterior, and make the gap
+# to $\log p(x)$ small. **Guess first:** is the best ellipse larger or smaller than the prior's circle?
+
+# %% tags=["widget"]
+axis = torch.linspace(-4, 4, 101, device=device)
+with training.evaluating(vae2):
+    six = torch.stack([test_x[(test_y == digit).nonzero()[0, 0]] for digit in range(min(6, n_classes))])
+    q = vae2.encoder(six)
+    log_joint = vae.log_joint_on_grid(six, vae2.decoder, vae2.prior, torch.cartesian_prod(axis, axis))
+widgets.posterior_lab(painter(vae2), six, log_joint, axis, q.mean, q.stddev)
 
 # %% [markdown]
 # ### Exercise 4.3 (2 points): the ELBO from raw numbers
@@ -606,6 +639,15 @@ with training.evaluating(vae20):
     sheet = torch.cat([(1 - t) * first + t * last, vae20.decoder(z).mean])
 plots.show(plots.images(sheet, columns=9, title="From a 4 to a 9: through pixels, and through z"),
            alt="Top: one digit fades while the other appears. Bottom: the digit changes its shape step by step.")
+
+# %% [markdown]
+# Take the two handles yourself, in the plane of the two-latent model. **Guess first:** which pairs of digits have a third digit on the way?
+
+# %% tags=["widget"]
+with training.evaluating(vae2):
+    chosen = torch.cat([(test_y == digit).nonzero()[:6, 0] for digit in range(n_classes)])
+    codes = vae2.encoder(test_x[chosen]).mean
+widgets.interpolation(painter(vae2), codes, test_x[chosen], test_y[chosen])
 
 # %% [markdown]
 # ### Does it know what it does not know?
@@ -809,28 +851,38 @@ plots.show(fig, alt="Left: eigenvalues as bars, filled with water to a level. Ri
 # Now the real, nonlinear thing: the same small network trained with several β.
 
 # %%
-betas = {"smoke": (1, 8), "class": (0.3, 1, 4, 16), "full": (0.1, 0.3, 1, 3, 10, 30)}[budget]
+betas = {"smoke": (1, 10), "class": (0.1, 0.3, 1, 3, 10, 30), "full": (0.1, 0.3, 1, 3, 10, 30)}[budget]
 shelf = {}
 for beta in betas:
-    shelf[beta] = vae.mlp_vae(shape, (200,), latent_dim=10, beta=float(beta))
-    fit(shelf[beta], n_steps // 3, f"β = {beta}", lr=2e-3)
-points, z = [], torch.randn(8, 10, device=device)
-fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.8), width_ratios=(1.2, 1))
+    shelf[beta] = vae.mlp_vae(shape, (200,), latent_dim=2, beta=float(beta))
+    fit(shelf[beta], n_steps // 4, f"β = {beta}", lr=3e-3)
+quantiles = Normal(0.0, 1.0).icdf(torch.linspace(0.03, 0.97, 11)).to(device)
+plane = torch.cartesian_prod(-quantiles, quantiles).flip(1)
+rates, distortions, manifolds = [], [], []
 with training.evaluating(*shelf.values()):
     for model in shelf.values():
         reconstruction, kl = vae.elbo_terms(test_x, model.encoder, model.decoder, model.prior)
-        points.append((kl.mean().item(), -reconstruction.mean().item()))
-    plots.draw_images(axes[1], torch.cat([m.decoder(z).mean for m in shelf.values()]), columns=8,
-                      title="samples, top to bottom: β = " + ", ".join(map(str, betas)))
-axes[0].plot(*zip(*points, strict=True), marker="o")
-for beta, point in zip(betas, points, strict=True):
+        rates.append(kl.mean().item())
+        distortions.append(-reconstruction.mean().item())
+        manifolds.append(model.decoder(plane).mean.view(11, 11, *shape))
+
+# %%
+fig, axes = plt.subplots(1, 3, figsize=(9.6, 3.3), width_ratios=(1.25, 1, 1))
+axes[0].plot(rates, distortions, marker="o")
+for beta, *point in zip(betas, rates, distortions, strict=True):
     axes[0].annotate(f"β = {beta}", point, textcoords="offset points", xytext=(6, 6))
 axes[0].set(xlabel="rate: mean KL [nats]", ylabel="distortion: −reconstruction [nats]", title="Rate and distortion")
-axes[0].margins(0.2)
-plots.show(fig, alt="A falling curve of distortion against rate, one point per beta, with samples from each model.")
+axes[0].margins(0.25)
+for ax, k in zip(axes[1:], (0, -1), strict=True):
+    plots.draw_images(ax, manifolds[k].flatten(0, 1), columns=11, title=f"the latent plane at β = {betas[k]}")
+plots.show(fig, alt="Distortion falls as the rate rises, one point per beta; the plane is rich at small and poor at large beta.")
+record(shelf_low_rate=rates[-1], shelf_high_rate=rates[0])
+
+# %% tags=["widget"]
+widgets.beta_shelf(betas, torch.stack(manifolds), torch.tensor(rates), torch.tensor(distortions))
 
 # %% [markdown]
-# Moving along the curve by one nat of rate at $\beta=1$ gains one nat of distortion: that is what $\beta$ *is*, minus the slope. Only
+# At $\beta=1$ one more nat of rate buys one nat less of distortion: $\beta$ *is* the slope of the curve, with its sign turned. Only
 # $\beta=1$ bounds $\log p(x)$. Large β gives smooth and poor samples; small β gives sharp reconstructions, but the codes leave
 # the prior and samples fall into holes again.
 
@@ -909,7 +961,7 @@ with training.evaluating(vae20, vae2):
         mismatch[name] = waste
 record(aggregate_mismatch=mismatch["2 latents"])
 
-# %% [markdown]
+# %% [markdown] tags=["fold"]
 # ### Going deeper: importance-weighted training
 # Why not train on a tighter bound? The IWAE does: its loss is $-\mathcal L_k$. It costs $k$ decodings per step, so at equal *cost* it starts with a handicap, and
 # with a short budget it loses. At the full budget it wins by a nat or two.
@@ -1015,7 +1067,7 @@ record(vq_elbo=-vq_elbo, vq_words_in_use=use)
 # %% tags=["check"]
 check("4.7", quantise)
 
-# %% [markdown]
+# %% [markdown] tags=["fold"]
 # ### Going deeper: two levels
 # VQ-VAE-2 uses two grids. A small *top* grid for what is global, and a larger *bottom* grid, encoded given the top, for the detail. The prior follows: first the top grid,
 # then the bottom grid given the top. We put the top grid above the bottom grid, as one small picture, so one PixelCNN reads them in that order.
