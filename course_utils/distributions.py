@@ -89,7 +89,8 @@ class GaussianMixture(D.MixtureSameFamily):
         seen = ~missing
         weights = self.marginal(seen).posterior(x[:, seen])  # (B, K)
         means, covariances = self.component_distribution.mean, self.component_distribution.covariance_matrix
-        gains = torch.linalg.solve(covariances[:, seen][:, :, seen], covariances[:, seen][:, :, missing])  # (K, O, M)
+        root = torch.linalg.cholesky(covariances[:, seen][:, :, seen])
+        gains = torch.cholesky_solve(covariances[:, seen][:, :, missing], root)  # (K, O, M)
         surprise = x[:, seen].unsqueeze(0) - means[:, seen].unsqueeze(1)  # (K, B, O)
         versions = means[:, missing].unsqueeze(1) + surprise @ gains  # (K, B, M)
         filled = x.clone()
