@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from course_utils import metrics
 from course_utils.models import autoencoder as ae
 
 
@@ -163,3 +164,15 @@ def test_tied_weights_are_one_matrix():
     weight = model.encoder[1].weight
     torch.testing.assert_close(model.decoder(z).flatten(1), z @ weight + model.decoder[0].bias)
     assert sum(p.dim() == 2 for p in model.parameters()) == 1
+
+
+def test_linear_probe_reads_what_is_linear_and_nothing_else():
+    """A label that is a linear function is read perfectly; exclusive-or is not, until the product is a feature."""
+    signs = torch.randn(400, 2).sign()
+    jitter = 0.1 * torch.randn(400, 2)
+    exclusive = (signs.prod(1) > 0).long()
+    x = 3.0 + signs + jitter
+    assert metrics.linear_probe(x[:300], (signs[:300, 0] > 0).long(), x[300:], (signs[300:, 0] > 0).long()) == 1.0
+    assert metrics.linear_probe(x[:300], exclusive[:300], x[300:], exclusive[300:]) < 0.8
+    z = torch.cat([x, signs.prod(1, keepdim=True)], 1)
+    assert metrics.linear_probe(z[:300], exclusive[:300], z[300:], exclusive[300:]) == 1.0
