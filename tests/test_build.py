@@ -523,6 +523,14 @@ def test_check_finds_changed_package_source(built, tmp_path):
     assert "def plain(x):" in str(problem) and "differs from a fresh build in its source" in str(problem)
 
 
+def test_check_builds_the_solutions_too(workshop):
+    """Starting code may need less than the reference does."""
+    start = '# %% exercise="97.1"\ndef double(x, times=2, shift=0):\n    return x\n'
+    path = workshop(('# %% exercise="97.1"\n', start), ("import torch\n", ""))
+    assert assemble(path)[1] == []
+    assert "refers to torch" in str(check(path.parent, path.parent)[0])
+
+
 def test_check_finds_missing_stray_and_damaged_notebooks(built):
     path, target = built
     target.rename(target.with_name("42_old.ipynb"))
