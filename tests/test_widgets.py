@@ -229,3 +229,49 @@ def test_kl_explorer_marks_the_best_forecasts(examples):
 def test_kl_explorer_wants_one_density_over_the_line():
     with pytest.raises(ValueError, match="one density over the real line"):
         widgets.kl_explorer(densities.eight_gaussians())
+
+
+# ---- chapter 02 ------------------------------------------------------------------------------------------------------
+def test_pixel_order_names_what_does_not_fit():
+    image, p = torch.zeros(4, 4), torch.full((4, 4, 2), 0.5)
+    context, order = torch.zeros(16, 16, dtype=torch.bool), torch.arange(16)
+    widgets.pixel_order(image, {"m": p}, {"m": context}, {"m": order.flip(0)})
+    with pytest.raises(ValueError, match=r"m: expected probabilities \(H, W, K\)"):
+        widgets.pixel_order(image, {"m": p[:3]}, {"m": context})
+    with pytest.raises(ValueError, match="m: expected a context of shape"):
+        widgets.pixel_order(image, {"m": p}, {"m": context[:3]})
+    with pytest.raises(ValueError, match="names each of the 16 pixels once"):
+        widgets.pixel_order(image, {"m": p}, {"m": context}, {"m": order * 0})
+    with pytest.raises(ValueError, match="levels 0, 1"):
+        widgets.pixel_order(image + 0.5, {"m": p}, {"m": context})
+
+
+def test_completion_names_what_does_not_fit():
+    originals, known = torch.zeros(2, 4, 4), torch.zeros(4, 4, dtype=torch.bool)
+    with pytest.raises(ValueError, match=r"expected endings \(2, 2, 'M', 4, 4\)"):
+        widgets.completion(originals, known, torch.zeros(2, 3, 5, 4, 4), [0.5, 1])
+    with pytest.raises(ValueError, match="rising order"):
+        widgets.completion(originals, known, torch.zeros(2, 2, 5, 4, 4), [1, 0.5])
+
+
+# ---- posterior lab ---------------------------------------------------------------------------------------------------
+@node
+def test_posterior_lab_in_javascript_is_exact(tmp_path, examples):
+    """The first example's posterior is a Gaussian and log p(x) = -90: ELBO = -90 - KL(q || posterior), in closed form."""
+    window, data = examples["posterior_lab"].data["windows"][0], examples["posterior_lab"].data
+    assert window["log_evidence"] == pytest.approx(-90, abs=1e-3)
+    places = [([0.6, -0.4], [0.5, 0.3]), ([0.2, 0.1], [0.2, 0.1]), ([0.8, -0.8], [0.05, 0.35])]
+    script = """const w = given.window, grid = { step: w.step, size: w.size, low: w.centre.map((c) => c - w.half),
+          values: unpack(w.log_joint) };
+        return given.places.map(([mu, sigma]) => demo.terms(grid, given.nodes, given.weights, mu, sigma));"""
+    got = run_node(tmp_path, "posterior_lab", script, {
+        "window": demos._as_text(window), "places": places, "nodes": data["nodes"], "weights": data["weights"]})
+    posterior = torch.distributions.MultivariateNormal(
+        torch.tensor([0.6, -0.4]), torch.tensor([[0.3, 0.1], [0.1, 0.2]]))
+    prior = torch.distributions.MultivariateNormal(torch.zeros(2), torch.eye(2))
+    for (mu, sigma), numbers in zip(places, got, strict=True):
+        q = torch.distributions.MultivariateNormal(torch.tensor(mu), torch.tensor(sigma).square().diag())
+        assert numbers["kl"] == pytest.approx(torch.distributions.kl_divergence(q, prior).item(), abs=1e-4)
+        elbo = numbers["reconstruction"] - numbers["kl"]
+        expected = -90 - torch.distributions.kl_divergence(q, posterior).item()
+        assert elbo == pytest.approx(expected, abs=2e-3)

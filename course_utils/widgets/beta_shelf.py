@@ -44,7 +44,7 @@ def beta_shelf(betas, manifolds, rate, distortion):
 def _picture(betas, k, sheet, rate, distortion):
     figure = Figure(figsize=(7, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.imshow(sheet, cmap="gray_r", vmin=0, vmax=255)
+    left.imshow(sheet.numpy(), cmap="gray_r", vmin=0, vmax=255)
     left.set_title(f"Latent plane at β = {betas[k]:g}")
     left.set_axis_off()
     right.plot(rate, distortion, "o-", color=plots.PALETTE[0])

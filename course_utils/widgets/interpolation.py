@@ -58,6 +58,8 @@ def _picture(decoder, codes, images, t, start, end):
     ways = ways[..., None, None]
     figure = Figure(figsize=(7, 2.9), layout="constrained")
     through_codes, through_pixels = figure.subplots(2, 1)
-    plots.draw_images(through_codes, decoded.clamp(0, 1), 7, title="From A to B through codes")
-    plots.draw_images(through_pixels, (1 - ways) * images[a] + ways * images[b], 7, title="From A to B through pixels")
+    plots.draw_images(through_codes, decoded.clamp(0, 1), 7, title="From A to B through codes",
+                      background=0.85)
+    plots.draw_images(through_pixels, (1 - ways) * images[a] + ways * images[b], 7,
+                      title="From A to B through pixels", background=0.85)
     return figure

@@ -91,12 +91,12 @@ def _picture(decoder, model, code, labels, latents, start, shape, values):
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     pad, picture = figure.subplots(1, 2, width_ratios=(3, 2))
     for k in labels.unique().tolist():
-        pad.scatter(*points[labels == k][:, latents[:2]].T, s=4, color=COLOURS[k % 10], label=str(k))
-    pad.scatter(*point[latents[:2]], s=90, color="#1f2933", edgecolor="white", linewidth=1.5, zorder=3)
+        pad.scatter(*points[labels == k][:, latents[:2]].T.numpy(), s=4, color=COLOURS[k % 10], label=str(k))
+    pad.scatter(*point[latents[:2]].tolist(), s=90, color="#1f2933", edgecolor="white", linewidth=1.5, zorder=3)
     names = list(values)
     pad.set(title=f"Codes of the {model['name']}, by class", xlabel=names[0], ylabel=names[1], xlim=(-3.5, 3.5),
             ylim=(-3.5, 3.5), aspect="equal")
     pad.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
     pad.spines[["top", "right"]].set_visible(False)
-    plots.draw_images(picture, x.clamp(0, 1), 1, title="Decoded at the black dot")
+    plots.draw_images(picture, x.clamp(0, 1), 1, title="Decoded at the black dot", background=0.85)
     return figure

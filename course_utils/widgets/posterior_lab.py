@@ -78,11 +78,11 @@ def _picture(decoder, image, window, values):
     figure = Figure(figsize=(7, 3.4), layout="constrained")
     plane, left, right = figure.subplots(1, 3, width_ratios=(2.2, 1, 1))
     (x, y), half = window.centre, window.half
-    posterior = (window.log_joint - window.log_joint.max()).exp().T
+    posterior = (window.log_joint - window.log_joint.max()).exp().T.numpy()
     plane.imshow(posterior, origin="lower", extent=(x - half, x + half, y - half, y + half), cmap="Blues")
     for r in (1, 2):
         plane.add_patch(Ellipse(mu, 2 * r * sigma[0], 2 * r * sigma[1], facecolor="none", edgecolor="#b37a00", lw=2))
     plane.set(title="Posterior of x (blue) and q (orange)", xlabel="$z_1$", ylabel="$z_2$")
-    plots.draw_images(left, image, 1, title="x")
-    plots.draw_images(right, decoded.clamp(0, 1), 1, title="decoded at μ")
+    plots.draw_images(left, image, 1, title="x", background=0.85)
+    plots.draw_images(right, decoded.clamp(0, 1), 1, title="decoded at μ", background=0.85)
     return figure

@@ -122,7 +122,7 @@ function render({ model, el }) {
       const { centre: c, half } = grids[which];
       for (const tick of course.ticks(c[axis] - half, c[axis] + half, 4)) {
         const place = at(tick);
-        if (place < 25 || place > 315) continue;
+        if (place < 25 || place > (axis === 0 ? 300 : 315)) continue;
         ctx.beginPath();
         if (axis === 0) { ctx.moveTo(place, 340); ctx.lineTo(place, 334); ctx.fillText(tick, place, 329); }
         else { ctx.moveTo(0, place); ctx.lineTo(6, place); ctx.fillText(tick, 22, place + 4); }
