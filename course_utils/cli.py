@@ -25,7 +25,15 @@ class LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         module, attribute = COMMANDS[name].split(":")
-        return getattr(import_module(module), attribute)
+        try:
+            return getattr(import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if error.name.startswith("course_utils"):
+                raise
+            raise click.ClickException(
+                f"course {name} needs {error.name}, which is not installed here; "
+                "run: pip install 'deep-generative-course[lab,instructor]'"
+            ) from error
 
 
 @click.command(cls=LazyGroup)

@@ -1,0 +1,37 @@
+"""The ``course`` command: what it lists, and what it says when a part is not installed."""
+
+import subprocess
+import sys
+
+from click.testing import CliRunner
+
+from course_utils import cli
+
+
+def test_every_command_of_the_list_loads_and_has_help():
+    result = CliRunner().invoke(cli.main, ["--help"])
+    assert result.exit_code == 0 and all(name in result.output for name in cli.COMMANDS)
+    for name in cli.COMMANDS:
+        assert CliRunner().invoke(cli.main, [name, "--help"]).exit_code == 0, name
+
+
+def test_an_unknown_command_is_an_error():
+    result = CliRunner().invoke(cli.main, ["buidl"])
+    assert result.exit_code == 2 and "No such command 'buidl'" in result.output
+
+
+def test_a_missing_part_is_named_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setitem(cli.COMMANDS, "build", "no_such_package.module:main")
+    result = CliRunner().invoke(cli.main, ["build"])
+    assert result.exit_code == 1
+    assert "course build needs no_such_package" in result.output and "[lab,instructor]" in result.output
+
+
+def test_asking_for_help_imports_neither_torch_nor_papermill():
+    code = "import sys, course_utils.cli; assert not {'torch', 'papermill'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "course_utils", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("Usage: course ")
