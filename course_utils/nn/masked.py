@@ -106,7 +106,6 @@ class RowsAboveConv2d(nn.Conv2d):
 class MaskedLinear(nn.Module):
     """A linear layer times a mask, ``(B, n_in) -> (B, n_out)``; ``mask`` is ``(n_out, n_in)``, 1 where an output sees.
 
-    ``forward(x, mask)`` takes another mask for one call: for a network that serves several orders.
     Taught in chapter 02.
     """
 
@@ -117,5 +116,5 @@ class MaskedLinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(n_out, n_in).uniform_(-1, 1) / math.sqrt(n_in))
         self.bias = nn.Parameter(torch.zeros(n_out))
 
-    def forward(self, x, mask=None):
-        return F.linear(x, self.weight * (self.mask if mask is None else mask), self.bias)
+    def forward(self, x):
+        return F.linear(x, self.weight * self.mask, self.bias)

@@ -61,14 +61,23 @@ class MADE(nn.Module):
     def masks(self, k):
         return made_masks(self.ranks[k], self.widths, self.head.n_params)
 
+    def cut(self, k):
+        """Weights and biases of all layers with the wires cut that order k forbids."""
+        layers = [*self.layers, self.out, self.direct]
+        masks = self.masks(k) if k else [layer.mask for layer in layers]           # those of the first order are kept
+        return [(layer.weight * mask, layer.bias) for layer, mask in zip(layers, masks, strict=True)]
+
+    def run(self, x, layers):
+        *hidden, out, direct = layers
+        h = x = x.flatten(1)                                         # (B, D)
+        for weight, bias in hidden:
+            h = F.relu(F.linear(h, weight, bias))
+        return (F.linear(h, *out) + F.linear(x, *direct)).view(-1, *self.shape, self.head.n_params)
+
     def params(self, x, y=None, *, order=0):
         """Numbers for the distribution of every pixel under one order: (B, C, H, W, P)."""
         check_label(0, y)
-        *masks, last, direct = self.masks(order)
-        h = x = x.flatten(1)                                         # (B, D)
-        for layer, mask in zip(self.layers, masks, strict=True):
-            h = F.relu(layer(h, mask))
-        return (self.out(h, last) + self.direct(x, direct)).view(-1, *self.shape, self.head.n_params)
+        return self.run(x, self.cut(order))
 
     def forward(self, x, y=None, *, order=0):
         return self.head(self.params(x, y, order=order))
@@ -104,7 +113,8 @@ class MADE(nn.Module):
 
     def in_order(self, k):
         """This model read in its k-th order only, in the form that the samplers take."""
+        layers = self.cut(k)
         return SimpleNamespace(
             shape=self.shape, head=self.head, order=self.orders[k], parameters=self.parameters,
-            params=lambda x, y=None: self.params(x, y, order=k),
+            params=lambda x, y=None: self.run(x, layers),
         )  # fmt: skip
