@@ -122,6 +122,13 @@ def test_slider_digits(step, digits):
     assert Slider("a", "a", 0, 1, 0, step).digits == digits
 
 
+def test_slider_stands_on_its_steps_and_in_its_range():
+    assert Slider("a", "a", -0.5, 2, 0.033, 0.01).value == 0.03
+    assert Slider("a", "a", 0, 1, 1, 0.3).value == 0.9
+    with pytest.raises(ValueError, match="slider a: expected low"):
+        Slider("a", "a", 0, 1, 1.5)
+
+
 def test_pack_refuses_what_javascript_cannot_read():
     with pytest.raises(ValueError, match="int64.*convert"):
         pack(torch.arange(3))
@@ -257,7 +264,7 @@ def test_completion_names_what_does_not_fit():
 # ---- posterior lab ---------------------------------------------------------------------------------------------------
 @node
 def test_posterior_lab_in_javascript_is_exact(tmp_path, examples):
-    """The first example's posterior is a Gaussian and log p(x) = -90: ELBO = -90 - KL(q || posterior), in closed form."""
+    """The first example's posterior is a Gaussian, log p(x) is -90: ELBO = -90 - KL(q || posterior) in closed form."""
     window, data = examples["posterior_lab"].data["windows"][0], examples["posterior_lab"].data
     assert window["log_evidence"] == pytest.approx(-90, abs=1e-3)
     places = [([0.6, -0.4], [0.5, 0.3]), ([0.2, 0.1], [0.2, 0.1]), ([0.8, -0.8], [0.05, 0.35])]

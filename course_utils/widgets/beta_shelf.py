@@ -28,7 +28,7 @@ def beta_shelf(betas, manifolds, rate, distortion):
     _, n, m, _, h, w = manifolds.shape
     sheets = manifolds[:, :, :, 0].permute(0, 1, 3, 2, 4).reshape(len(betas), n * h, m * w)  # rows of images
     sheets = (sheets.clamp(0, 1) * 255).round().to(torch.uint8)
-    low, high = math.log10(betas[0]), math.log10(betas[-1])
+    low, high = math.floor(100 * math.log10(betas[0])) / 100, math.ceil(100 * math.log10(betas[-1])) / 100
     start = math.log10(min(betas, key=lambda b: abs(math.log(b))))
     data = {"betas": betas, "size": [n * h, m * w], "sheets": sheets, "rate": rate, "distortion": distortion}
 

@@ -38,7 +38,10 @@ body {{ margin: 0; background: #fff; font: 14px/1.4 system-ui, 'DejaVu Sans', sa
 
 @dataclass(frozen=True)
 class Slider:
-    """A number the hand moves: a trait of the widget, a ``FloatSlider``, and ``model.get(name)`` in the module."""
+    """A number the hand moves: a trait of the widget, a ``FloatSlider``, and ``model.get(name)`` in the module.
+
+    It stands on steps counted from ``low``; ``value`` is moved to the nearest one, as every slider would do.
+    """
 
     name: str
     label: str
@@ -46,6 +49,12 @@ class Slider:
     high: float
     value: float
     step: float = 0.01
+
+    def __post_init__(self):
+        if not self.low <= self.value <= self.high or self.low >= self.high or self.step <= 0:
+            raise ValueError(f"slider {self.name}: expected low ≤ value ≤ high and a step above 0, got {self}")
+        steps = round((self.value - self.low) / self.step)
+        object.__setattr__(self, "value", min(round(self.low + steps * self.step, 6), self.high))
 
     @property
     def digits(self):

@@ -31,7 +31,7 @@ def posterior_lab(decoder, images, log_joint, mu, sigma):
     windows = [_Window(log_joint, k, row, mu[k], sigma[k]) for k, row in enumerate(_on(log_joint, 0, 0, REACH, 101))]
     guess = torch.cat([mu.clamp(-REACH, REACH), sigma.clamp(0.01, 1.5)], 1)
     bounds = [(-REACH, REACH)] * 2 + [(0.01, 1.5)] * 2
-    sliders = [Slider(name, label, *bound, round(value, 3), 0.005) for name, label, bound, value in zip(
+    sliders = [Slider(name, label, *bound, round(value, 3), 0.001) for name, label, bound, value in zip(
         ("mu1", "mu2", "s1", "s2"), ("mean μ1", "mean μ2", "width σ1", "width σ2"), bounds, guess[0].tolist(),
         strict=True)]
     nodes, weights = np.polynomial.hermite_e.hermegauss(12)

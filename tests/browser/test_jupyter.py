@@ -8,7 +8,6 @@ from browser.examples import EXAMPLES
 from course_utils.widgets import browser
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
-TARGETS = {".course-demo .handle": -20, ".widget-slider .noUi-handle": 60}
 ASKED = "(root) => Object.fromEntries(root.model.get('sliders').map((s) => [s.name, root.model.get(s.name)]))"
 TELL = """async (name) => {
   const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
@@ -24,25 +23,36 @@ def settle(page):
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
+def knobs(cell, demo):
+    """What can be dragged, at most two of each kind, and how far: (locator, pixels to the right)."""
+    for handle in cell.locator(".course-demo .handle").all()[:2]:
+        yield handle, -20
+    for slider, knob in list(zip(demo.sliders, cell.locator(".widget-slider .noUi-handle").all(), strict=True))[:2]:
+        yield knob, 60 if slider.value < (slider.low + slider.high) / 2 else -60
+
+
 def exercise(page, cell, demo):
     """Drag and press keys on the demo in ``cell``; the values asked for last are the values shown last."""
     root = cell.locator(".course-demo")
     assert browser.shown(cell) == pytest.approx({s.name: s.value for s in demo.sliders})
-    for target, dx in TARGETS.items():
-        for knob in cell.locator(target).all()[:2]:
-            before = browser.shown(cell)
-            browser.drag(page, knob, dx, moves=20)
+    for knob, dx in knobs(cell, demo):
+        before = browser.shown(cell)
+        for way in (dx, -6 * dx):  # a handle that snaps to places may have none on one side
+            browser.drag(page, knob, way, dy=way / 3 if abs(dx) < 60 else 0, moves=20)
             settle(page)
             after = browser.shown(cell)
-            assert after != before, f"dragging {target} changes nothing"
-            assert after == root.evaluate(ASKED), "the last value is not the one shown"
-            knob.focus()
-            for key in ("ArrowRight", "ArrowRight", "ArrowLeft"):
-                page.keyboard.press(key)
-            settle(page)
-            pressed = browser.shown(cell)
-            assert pressed != after, f"keys on {target} change nothing"
-            assert pressed == root.evaluate(ASKED)
+            if after != before:
+                break
+        name = f"{demo} {knob}"
+        assert after != before, f"dragging {name} changes nothing"
+        assert after == root.evaluate(ASKED), f"{name}: the last value is not the one shown"
+        knob.focus()
+        for key in ("ArrowRight", "ArrowRight", "ArrowLeft"):
+            page.keyboard.press(key)
+        settle(page)
+        pressed = browser.shown(cell)
+        assert pressed != after, f"keys on {name} change nothing"
+        assert pressed == root.evaluate(ASKED)
     readouts = [float(text.replace("−", "-")) for text in cell.locator(".widget-readout").all_inner_texts()]
     for slider, readout in zip(demo.sliders, readouts, strict=True):
         value = browser.shown(cell)[slider.name]

@@ -162,11 +162,13 @@ const course = (() => {
   const values = (model) => Object.fromEntries(names(model).map((name) => [name, model.get(name)]));
   const range = (model, name) => model.get("sliders").find((s) => s.name === name);
 
-  // Write slider values (kept in their range). The picture does not wait for the kernel, which hears of it when it can.
+  // Write slider values, kept in their range and on their steps, so that slider and picture agree to the last digit. The
+  // picture does not wait for the kernel, which hears of it when it can.
   function set(model, changes) {
     for (const [name, value] of Object.entries(changes)) {
-      const { low, high } = range(model, name);
-      model.set(name, clamp(value, low, high));
+      const { low, high, step } = range(model, name);
+      const snapped = low + Math.round((value - low) / step) * step;
+      model.set(name, clamp(Number(snapped.toFixed(6)), low, high));
     }
     model.save_changes();
   }
