@@ -55,6 +55,7 @@ def _posterior_probes(generator):
             (torch.zeros(2, 3, dtype=torch.float64), level),
             "If x says nothing about y, the posterior is the prior.",
         ),
+        Probe("survives log-likelihoods near 100,000", (scores + 1e5, prior), "exp(100000) is infinite. Stay in logs."),
         Probe(
             "survives log-likelihoods near -100,000",
             (scores - 1e5, prior),
