@@ -677,8 +677,8 @@ plots.show(
 )
 
 # %% [markdown]
-# The classifier falls while we still read the digits with ease. The smallest attack already costs it a third of its
-# answers or more, and there the density sees almost nothing: an AUROC near ½. It notices reliably only when the faint
+# The classifier falls while we still read the digits with ease. The smallest attack already costs it many of its
+# answers, and there the density sees little: its AUROC is not far from ½. It notices reliably only when the faint
 # pattern on the paper has grown strong. And even this attack did not know about the density: an attacker who follows
 # the gradient of $\log p(x)$ as well can hide longer.
 
@@ -946,8 +946,7 @@ scores = exam.sample((1_000,)).reshape(-1, 1)
 scores = scores[(scores > 0).all(1) & (scores < 100).all(1)].float().to(device)
 ebm = energy.GridEnergyModel(energy.energy_mlp(1), ranges=[(0.0, 100.0)], n_cells=400).to(device)
 optimizer = torch.optim.Adam(ebm.parameters(), lr=1e-2)
-n_exam = {"smoke": 60, "class": 200, "full": 200}[budget]
-training.fit(ebm.loss, optimizer, iter(lambda: scores, None), n_exam, description="exam scores")
+training.fit(ebm.loss, optimizer, iter(lambda: scores, None), 80, description="exam scores")
 line = torch.linspace(0.05, 99.95, 1_000, device=device).reshape(-1, 1)  # other points than the model's own grid
 with torch.no_grad():
     e, log_p = ebm.energy(line).cpu(), ebm.log_prob(line).cpu()
