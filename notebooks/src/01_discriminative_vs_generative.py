@@ -793,7 +793,7 @@ q = torch.tensor([0.1, 0.9], dtype=torch.float64)  # your forecast
 penalty = p * (p / q).log()  # nats
 for name, value in zip(["rain", "dry"], penalty):
     print(f"{name:>4}: {value:+.2f} nats")
-checks.close(penalty, scipy.special.rel_entr(p, q), what="each penalty against SciPy")
+checks.close(penalty, scipy.special.rel_entr(p.numpy(), q.numpy()), what="each penalty against SciPy")
 mine = torch.tensor([0.8, 0.2], dtype=torch.float64)
 print(f"yours {penalty.sum():.2f} nats, mine {(p * (p / mine).log()).sum():.2f} nats")
 checks.close(p * (p / p).log(), 0.0, what="no penalty for an exact forecast")
