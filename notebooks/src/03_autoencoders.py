@@ -199,9 +199,9 @@ record(ae32_mse=error_per_pixel(ae, test_x))
 # $$ \cos\vartheta_j = \sigma_j(Q_1^\top Q_2), \qquad \text{all } \vartheta_j = 0 \iff \text{same subspace}. \tag{3.4} $$
 
 # %% verifies=["3.3", "3.4"]
-small = torch.nn.functional.adaptive_avg_pool2d(train_x, 8).flatten(1).double().cpu()  # 8×8 averages: quick and exact
+small = torch.nn.functional.adaptive_avg_pool2d(train_x, 7).flatten(1).double().cpu()  # 7×7 averages: quick
 linear = autoencoder.linear_autoencoder(small.shape[1], latent_dim=4).double()
-optimizer = torch.optim.LBFGS(linear.parameters(), max_iter=1_000, tolerance_change=1e-12, line_search_fn="strong_wolfe")
+optimizer = torch.optim.LBFGS(linear.parameters(), max_iter=500, tolerance_change=1e-10, line_search_fn="strong_wolfe")
 
 
 def closure():
@@ -225,7 +225,7 @@ checks.fails(lambda: found.max().rad2deg() < 2, what="components 3 to 6 span ano
 
 # %%
 own, theirs = linear.decoder.weight.detach().T, components[:4]
-pictures = torch.cat([own / own.norm(dim=1, keepdim=True), theirs]).view(-1, 1, 8, 8)
+pictures = torch.cat([own / own.norm(dim=1, keepdim=True), theirs]).view(-1, 1, 7, 7)
 plots.show(plots.images(0.5 + pictures, columns=4, width=4, title="Decoder columns, then principal components"),
            alt="Four columns of the linear decoder and four principal components: different pictures, same subspace.")
 
