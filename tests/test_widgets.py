@@ -95,8 +95,9 @@ def test_modules_import_nothing_and_know_no_address(path):
     assert not re.search(r"^\s*import\b|\bimport\(|https?:|\bfetch\(|XMLHttpRequest", text, re.M)
 
 
-def test_every_module_has_an_example():
-    assert {path.stem for path in JS.glob("*.js")} - {"common", "network", "page"} == set(EXAMPLES)
+def test_every_module_has_an_example(examples):
+    modules = {path.stem for path in JS.glob("*.js")} - {"common", "network", "page"}
+    assert {demo.module for demo in examples.values()} == modules
 
 
 # ---- the machinery ---------------------------------------------------------------------------------------------------

@@ -93,11 +93,12 @@ class Demo:
     ``module``: name of the file in ``js/``. ``sliders``: :class:`Slider`, in the order they are drawn. ``data``:
     constants for the module; numbers, strings, lists, dicts, arrays. ``picture(values)``: a matplotlib figure of the
     same thing for given slider values, drawn without any browser. ``alt``: one sentence for a reader who cannot see it.
-    ``needs``: further files of ``js/`` that the module builds on, such as ``"network"``.
+    ``needs``: further files of ``js/`` that the module builds on, such as ``"network"``. ``answer(question)``: an array
+    for what the module asks with ``course.asker``, for pictures that JavaScript cannot compute.
     """
 
-    def __init__(self, module, *, sliders, data, picture, alt, height=520, needs=()):
-        self.needs = tuple(needs)
+    def __init__(self, module, *, sliders, data, picture, alt, height=520, needs=(), answer=None):
+        self.needs, self.answer = tuple(needs), answer
         self.module, self.sliders, self.data = module, tuple(sliders), _packed(data)
         self.picture, self.alt, self.height = picture, alt, height
         self._live = self._view = None
@@ -144,7 +145,14 @@ class Demo:
         synced["data"] = traitlets.Dict(self.data).tag(sync=True)
         synced["sliders"] = traitlets.List(self._slider_state()).tag(sync=True)
         synced["settled"] = traitlets.Dict({s.name: s.value for s in self.sliders}).tag(sync=True)
-        return type(self.module, (anywidget.AnyWidget,), {"_esm": module_text(self.module, self.needs), **synced})()
+        live = type(self.module, (anywidget.AnyWidget,), {"_esm": module_text(self.module, self.needs), **synced})()
+        if self.answer is not None:
+            live.on_msg(self._reply)
+        return live
+
+    def _reply(self, live, message, _):
+        answer = np.ascontiguousarray(self.answer(message["question"]))
+        live.send({"answer": message["ask"], "question": message["question"]}, buffers=[answer.tobytes()])
 
     def _knob(self, slider):
         knob = ipywidgets.FloatSlider(

@@ -11,13 +11,26 @@ from pathlib import Path
 
 from course_utils.widgets import browser
 
-BARS = {"p95_ms": 17.0, "shown": 0.95}
-CELLS = ("from course_utils.data import densities\nfrom course_utils import widgets",
-         "widgets.kl_explorer(densities.two_bumps())")
+IMPORTS = """import torch
+from torch import nn
+from course_utils.data import densities
+from course_utils.nn.mlp import MLP
+from course_utils import widgets
+torch.manual_seed(0)
+codes, labels = torch.randn(1500, 2), torch.arange(1500) % 10
+mlp = nn.Sequential(MLP([2, 400, 784]), nn.Sigmoid())
+unknown = nn.Sequential(nn.LayerNorm(2), mlp)  # not to the browser, so that Python decodes"""
+# What is measured: where the picture is computed, the cell, and the bar for p95 in milliseconds.
+CASES = {
+    "kl_explorer": ("browser", "widgets.kl_explorer(densities.two_bumps())", 17.0),
+    "latent_explorer": ("browser", "widgets.latent_explorer({'VAE': mlp}, {'VAE': codes}, labels)", 17.0),
+    "the same, LayerNorm": ("kernel", "widgets.latent_explorer({'VAE': unknown}, {'VAE': codes}, labels)", 50.0),
+}
+SHOWN = 0.95  # of the values asked for, where the browser computes; the kernel may leave out all but the newest
 TARGETS = {"handle": ".course-demo .handle", "ipywidgets slider": ".widget-slider .noUi-handle"}
+TRACKS = {".course-demo .handle": ".course-demo .stage", ".widget-slider .noUi-handle": ".widget-slider .noUi-target"}
 
-PROBE = """() => {
-  const root = document.querySelector(".course-demo");
+PROBE = """(root, attribute) => {
   const seen = window.__latency = { asked: {}, shown: {}, on: true };
   const asked = () => {
     const { model } = root;
@@ -33,17 +46,22 @@ PROBE = """() => {
   });
   // Told as soon as the frame's drawing is done.
   new MutationObserver(() => {
-    const value = root.dataset.shown;
+    const value = root.getAttribute(attribute);
     if (!(value in seen.shown)) seen.shown[value] = performance.now();
-  }).observe(root, { attributeFilter: ["data-shown"] });
+  }).observe(root, { attributeFilter: [attribute] });
 }"""
 REPORT = "() => { const seen = window.__latency; seen.on = false; return seen; }"
 
 
-def measure(page, target, dx, moves=150):
-    """Drag ``target`` by ``dx`` pixels: ``{"p50_ms", "p95_ms", "shown", "asked"}``, ``shown`` a share of ``asked``."""
-    page.evaluate(PROBE)
-    browser.drag(page, page.locator(target).first, dx, moves=moves)
+def measure(page, cell, target, where="browser", dx=-150, moves=150):
+    """Drag ``target`` in ``cell`` by ``dx`` pixels: ``{"p50_ms", "p95_ms", "shown", "asked"}``, ``shown`` a share."""
+    knob = cell.locator(target).first
+    knob.scroll_into_view_if_needed()
+    box, track = knob.bounding_box(), cell.locator(TRACKS[target]).first.bounding_box()
+    if box["x"] + box["width"] / 2 < track["x"] + track["width"] / 2:
+        dx = -dx  # there is more room on the other side
+    cell.locator(".course-demo").evaluate(PROBE, "data-shown" if where == "browser" else "data-answered")
+    browser.drag(page, knob, dx, moves=moves)
     page.wait_for_timeout(500)
     seen = page.evaluate(REPORT)
     waits = sorted(seen["shown"][value] - when for value, when in seen["asked"].items() if value in seen["shown"])
@@ -54,27 +72,30 @@ def measure(page, target, dx, moves=150):
 
 
 def run(apps=("lab", "notebook"), moves=150):
-    """Latency rows for JupyterLab and Notebook 7, by handle and by slider: ``{(app, target): measures}``."""
+    """Measures of every case in JupyterLab and Notebook 7, handle and slider: ``{(app, case, target): measures}``."""
     if reason := browser.missing():
         raise RuntimeError(reason)
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
-        browser.write_notebook(Path(folder) / "latency.ipynb", *CELLS)
+        browser.write_notebook(Path(folder) / "latency.ipynb", IMPORTS, *(cell for _, cell, _ in CASES.values()))
         with browser.Jupyter(folder) as server, browser.browser() as context:
             for app in apps:
                 page = context.new_page()
-                browser.run_all(page, server.url("latency.ipynb", app))
+                browser.run_all(page, server.url("latency.ipynb", app), demos=len(CASES))
                 page.wait_for_timeout(1000)  # let the first layout settle
-                for name, target in TARGETS.items():
-                    rows[app, name] = measure(page, target, -180, moves)
+                for k, (case, (where, _, _)) in enumerate(CASES.items()):
+                    cell = page.locator(".jp-CodeCell").nth(k + 1)
+                    for name, target in TARGETS.items():
+                        rows[app, case, name] = measure(page, cell, target, where, moves=moves)
                 page.close()
     return rows
 
 
 def benchmark(setting):
     """The rows of ``course bench widgets``; ``setting`` changes nothing, a mouse has no budget."""
-    for (app, target), row in run().items():
-        good = row["p95_ms"] <= BARS["p95_ms"] and row["shown"] >= BARS["shown"]
-        yield {"front end": app, "dragged": target, "p50 ms": round(row["p50_ms"], 1),
-               "p95 ms": round(row["p95_ms"], 1), "values shown": f"{row['shown']:.0%} of {row['asked']}",
-               "p95 ≤ 17 ms, ≥ 95 %": "yes" if good else "no"}
+    for (app, case, target), row in run().items():
+        where, _, bar = CASES[case]
+        good = row["p95_ms"] <= bar and (row["shown"] >= SHOWN or where == "kernel")
+        yield {"front end": app, "demo": case, "dragged": target, "computed in": where,
+               "p50 ms": round(row["p50_ms"], 1), "p95 ms": round(row["p95_ms"], 1), "bar ms": bar,
+               "shown": f"{row['shown']:.0%} of {row['asked']}", "met": "yes" if good else "no"}

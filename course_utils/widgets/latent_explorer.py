@@ -9,6 +9,7 @@ from course_utils.widgets.demo import Demo, Slider
 from course_utils.widgets.network import pack_network
 
 COLOURS = (*plots.PALETTE[:6], "#b8a900", "#000000", "#7a5195", "#8c6d46")
+REACH = 3.5  # how far the sliders go, in prior or code standard deviations
 HOLES = {
     "ask": "Guess first: put the knob between the clouds of dots. Which decoder still paints a readable image there?",
     "answer": "The autoencoder was never asked about codes between its dots, so it leaves holes. The VAE decodes a "
@@ -27,8 +28,9 @@ def latent_explorer(decoders, codes, labels, *, shape=(1, 28, 28), priors=("VAE"
     r"""Move through latent space by hand: sliders, a pad with the encoded images as dots, the decoded image live.
 
     ``decoders``: name -> network ``(B, L) -> pixels`` in [0, 1], for example ``{"AE": ae.decoder, "VAE":
-    nn.Sequential(vae.decoder.network, nn.Sigmoid())}``. The browser runs it: see :func:`.network.pack_network` for the
-    layers it knows. Of a longer output, such as mean and log-variance, the first C·H·W numbers are drawn.
+    nn.Sequential(vae.decoder.network, nn.Sigmoid())}``. The browser runs it when it knows all its layers (see
+    :func:`.network.pack_network`). Otherwise Python decodes; without a kernel the nearest of some frames is shown that
+    were decoded beforehand. Of a longer output, such as mean and log-variance, the first C·H·W numbers are drawn.
     ``codes``: name -> ``(N, L)`` codes of the same N images; ``labels``: ``(N,)`` integers from 0. ``priors`` names the
     models whose codes have the prior N(0, I): these keep their units and get rings; the others are drawn in standard
     deviations around their mean code. ``latents``: which of the L get a slider (2 to 12; the most spread ones when left
@@ -38,7 +40,7 @@ def latent_explorer(decoders, codes, labels, *, shape=(1, 28, 28), priors=("VAE"
     codes = {name: torch.as_tensor(code).detach().cpu().float()[:1500] for name, code in codes.items()}
     if set(decoders) != set(codes):
         raise ValueError(f"decoders and codes must name the same models, got {sorted(decoders)} and {sorted(codes)}")
-    models = [_describe(name, decoders[name], codes[name], name in priors) for name in decoders]
+    models = [_describe(name, codes[name], name in priors) for name in decoders]
     n_latents = {code.shape[1] for code in codes.values()}
     if len(n_latents) != 1 or min(n_latents) < 2:
         raise ValueError(f"the models must share a number of latents, at least 2; got {sorted(n_latents)}")
@@ -46,31 +48,62 @@ def latent_explorer(decoders, codes, labels, *, shape=(1, 28, 28), priors=("VAE"
     if latents is None:
         spread = ((codes[first["name"]] - first["shift"]) / first["scale"]).std(0)
         latents = spread.argsort(descending=True)[:12].sort().values.tolist()
+    decode = {m["name"]: _Decoder(decoders[m["name"]], m["shift"], m["scale"], shape) for m in models}
     names = [f"z{latent + 1}" for latent in latents]
     start = _typical_point(codes[first["name"]], labels, first)
-    sliders = [Slider(name, name, -3.5, 3.5, round(float(start[latent].clamp(-3.5, 3.5)), 2), 0.01)
+    sliders = [Slider(name, name, -REACH, REACH, float(start[latent].clamp(-REACH, REACH)), 0.01)
                for name, latent in zip(names, latents, strict=True)]
+    for m in models:
+        m |= _pictures(decode[m["name"]], start, latents)
     known = [m["name"] in priors for m in models]
     if question is None and len(models) > 1 and any(known):
         question = {**HOLES, "options": list(decoders), "right": known.index(True)}
     data = {"shape": list(shape), "models": models, "labels": labels.to(torch.int32), "latents": latents,
-            "labels_of": names, "classes": [str(k) for k in range(int(labels.max()) + 1)], "reach": 3.5,
+            "labels_of": names, "classes": [str(k) for k in range(int(labels.max()) + 1)], "reach": REACH,
             "start": start.tolist(), "question": question or FACTORS}
 
     def picture(values):
-        return _picture(decoders[first["name"]], first, codes[first["name"]], labels, latents, start, shape, values)
+        return _picture(decode[first["name"]], first, codes[first["name"]], labels, latents, start, values)
 
-    return Demo("latent_explorer", needs=["network"], sliders=sliders, data=data, picture=picture, height=760,
-                alt="Encoded images as coloured dots in latent space, and the image decoded at one place.")
+    def answer(question):
+        return decode[models[question["model"]]["name"]](torch.tensor(question["point"])[None])[0]
+
+    return Demo("latent_explorer", needs=["network"], sliders=sliders, data=data, picture=picture, answer=answer,
+                height=760, alt="Encoded images as coloured dots in latent space, and the image decoded at one place.")
 
 
-def _describe(name, decoder, code, prior):
+class _Decoder:
+    """``(B, L)`` points in slider units to uint8 pixels ``(B, C, H, W)``, by torch."""
+
+    def __init__(self, network, shift, scale, shape):
+        self.network, self.shift, self.scale, self.shape = network, shift, scale, shape
+
+    @torch.no_grad()
+    def __call__(self, points):
+        parameter = next(self.network.parameters())
+        x = self.network((self.shift + self.scale * points).to(parameter)).float().cpu().flatten(1)
+        x = x[:, :np.prod(self.shape)].reshape(-1, *self.shape)
+        return (255 * x.clamp(0, 1)).round().to(torch.uint8)
+
+
+def _pictures(decode, start, latents, n=15):
+    """The layers for the browser; where it cannot run them, n × n frames over the first two latents in their place."""
+    try:
+        return {"layers": pack_network(decode.network), "frames": None}
+    except ValueError:
+        axis = torch.linspace(-REACH, REACH, n)
+        points = start.repeat(n * n, 1)
+        points[:, latents[:2]] = torch.cartesian_prod(axis, axis)
+        return {"layers": None, "frames": decode(points)}
+
+
+def _describe(name, code, prior):
     shift, scale = (torch.zeros(code.shape[1]), torch.ones(code.shape[1])) if prior else (code.mean(0), code.std(0))
     scale = scale.clamp(min=1e-6)                                # a latent that never moves
     points = (code - shift) / scale
     gaps = torch.cdist(points, points).fill_diagonal_(torch.inf).min(1).values
-    return {"name": name, "layers": pack_network(decoder), "codes": code.half(), "prior": prior,
-            "shift": shift, "scale": scale, "typical": float(gaps.median())}
+    return {"name": name, "codes": code.half(), "prior": prior, "shift": shift, "scale": scale,
+            "typical": float(gaps.median())}
 
 
 def _typical_point(code, labels, model):
@@ -80,23 +113,19 @@ def _typical_point(code, labels, model):
     return mine[(mine - mine.mean(0)).norm(dim=1).argmin()].clone()
 
 
-@torch.no_grad()
-def _picture(decoder, model, code, labels, latents, start, shape, values):
-    shift, scale = model["shift"], model["scale"]
+def _picture(decode, model, code, labels, latents, start, values):
     point = start.clone()
     point[latents] = torch.tensor(list(values.values()))
-    parameter = next(decoder.parameters())
-    x = decoder((shift + scale * point)[None].to(parameter)).float().cpu().flatten()[:np.prod(shape)].reshape(1, *shape)
-    points = (code - shift) / scale
+    points = (code - model["shift"]) / model["scale"]
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     pad, picture = figure.subplots(1, 2, width_ratios=(3, 2))
     for k in labels.unique().tolist():
         pad.scatter(*points[labels == k][:, latents[:2]].T.numpy(), s=4, color=COLOURS[k % 10], label=str(k))
     pad.scatter(*point[latents[:2]].tolist(), s=90, color="#1f2933", edgecolor="white", linewidth=1.5, zorder=3)
     names = list(values)
-    pad.set(title=f"Codes of the {model['name']}, by class", xlabel=names[0], ylabel=names[1], xlim=(-3.5, 3.5),
-            ylim=(-3.5, 3.5), aspect="equal")
+    pad.set(title=f"Codes of the {model['name']}, by class", xlabel=names[0], ylabel=names[1], xlim=(-REACH, REACH),
+            ylim=(-REACH, REACH), aspect="equal")
     pad.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
     pad.spines[["top", "right"]].set_visible(False)
-    plots.draw_images(picture, x.clamp(0, 1), 1, title="Decoded at the black dot", background=0.85)
+    plots.draw_images(picture, decode(point[None]) / 255, 1, title="Decoded at the black dot", background=0.85)
     return figure

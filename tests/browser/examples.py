@@ -116,11 +116,21 @@ def interpolation():
     return widgets.interpolation(decoders()["VAE"], codes, digits(30)[:, None].float(), torch.arange(30) % 4)
 
 
+def latent_explorer_in_python():
+    """A decoder with a layer that the browser does not know."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Linear(2, 256), nn.LayerNorm(256), nn.Sigmoid(), nn.Unflatten(1, (1, 16, 16)))
+    codes = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
+    return widgets.latent_explorer({"VAE": network}, {"VAE": codes}, torch.arange(60) % 3, shape=(1, 16, 16))
+
+
 EXAMPLES = {
     "kl_explorer": kl_explorer,
     "pixel_order": pixel_order,
     "completion": completion,
     "latent_explorer": latent_explorer,
+    "latent_explorer_in_python": latent_explorer_in_python,
     "posterior_lab": posterior_lab,
     "beta_shelf": beta_shelf,
     "interpolation": interpolation,

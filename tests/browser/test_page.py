@@ -56,6 +56,8 @@ def test_is_live_offline_and_follows_every_slider_and_button(opened):
     assert shown(frame) == {s.name: s.value for s in demo.sliders}
     sideways = frame.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert sideways <= 0, "the page is wider than its frame"
+    height = frame.evaluate("document.body.getBoundingClientRect().height")
+    assert page.locator("iframe").bounding_box()["height"] == pytest.approx(height, abs=2), "the frame fits its page"
 
 
 def test_handles_answer_mouse_and_keys(opened):

@@ -204,6 +204,24 @@ const course = (() => {
     };
   }
 
+  // Pictures that only Python can compute: ask(question) sends it, heard(bytes, question) gets the answer. At most three
+  // questions are under way, and of those that wait the newest wins. Null where no kernel listens.
+  function asker(model, heard) {
+    if (!model.send) return null;
+    const sent = new Map(); // number -> when
+    let number = 0, latest = 0, waiting = null;
+    const send = (question) => { sent.set(++number, performance.now()); model.send({ ask: number, question }); };
+    model.on("msg:custom", (message, buffers) => {
+      if (!sent.delete(message.answer)) return;
+      if (waiting) { send(waiting); waiting = null; }
+      if (message.answer > latest) { latest = message.answer; heard(buffers[0], message.question); }
+    });
+    return (question) => {
+      for (const [key, when] of sent) if (performance.now() - when > 3000) sent.delete(key); // lost, as after a restart
+      if (sent.size < 3) send(question); else waiting = question;
+    };
+  }
+
   // ---- drawing and dragging -------------------------------------------------------------------------------------------
   // A canvas of width × height drawing units which shrinks with its column, and room for handles on top of it.
   function stage(parent, width, height, label) {
@@ -296,5 +314,5 @@ const course = (() => {
   }
 
   return { colour, classes, font, node, card, button, choices, question, legend, bar, array, float16, clamp, values, range, set,
-    reset, painter, stage, draggable, handle, bitmap, ticks, write };
+    reset, painter, asker, stage, draggable, handle, bitmap, ticks, write };
 })();

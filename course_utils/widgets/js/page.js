@@ -53,7 +53,7 @@ const page = (() => {
     try {
       const frame = window.frameElement;
       frame.previousElementSibling.style.display = "none";
-      const fit = () => { frame.style.height = `${document.documentElement.scrollHeight}px`; };
+      const fit = () => { frame.style.height = `${Math.ceil(document.body.getBoundingClientRect().height)}px`; };
       new ResizeObserver(fit).observe(document.body);
       fit();
     } catch { /* shown beside the picture */ }
