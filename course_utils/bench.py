@@ -25,6 +25,9 @@ BENCHMARKS = {
     "handwriting": "course_utils.benchmarks.house:handwriting",
     "loop": "course_utils.benchmarks.house:loop",
     "steps": "course_utils.benchmarks.house:steps_per_second",
+    "autoregressive": "course_utils.benchmarks.autoregressive:benchmark",
+    "sampling": "course_utils.benchmarks.autoregressive:sampling_speed",
+    "transfer": "course_utils.benchmarks.transfer:benchmark",
     "widgets": "course_utils.widgets.latency:benchmark",
 }
 

@@ -39,6 +39,8 @@ def record(**numbers):
     Values are numbers (tensors with one entry are fine) or short strings. Raises ``ValueError`` for anything else and
     for a number that is not finite: a result that is NaN is a broken experiment, not a result.
     """
+    if not numbers:
+        raise ValueError("record() was given no number: say record(nll=...)")
     values = {}
     for name, value in numbers.items():
         if isinstance(value, torch.Tensor):
@@ -46,7 +48,11 @@ def record(**numbers):
                 raise ValueError(f"{name} has shape {tuple(value.shape)}; record one number at a time")
             value = value.item()
         if not isinstance(value, (str, bool)):
-            value = int(value) if isinstance(value, int) else float(value)
+            if not isinstance(value, (int, float)):
+                try:
+                    value = value.item()  # a NumPy scalar
+                except (AttributeError, ValueError) as error:
+                    raise ValueError(f"{name} is a {type(value).__name__}; record takes numbers and strings") from error
             if not math.isfinite(value):
                 raise ValueError(f"{name} is {value}: not a finite number")
         values[name] = value

@@ -25,9 +25,11 @@ def _show(value):
 
 
 def close(actual, expected, *, what, rtol=1e-5, atol=1e-6):
-    """Every entry of ``actual`` is within ``atol + rtol·|expected|`` of ``expected``; shapes broadcast."""
+    """Every entry of ``actual`` is within ``atol + rtol·|expected|`` of ``expected``, which may broadcast."""
     a, e = _tensor(actual), _tensor(expected)
     dtype = torch.promote_types(a.dtype, e.dtype)
+    if a.numel() == 0 or torch.broadcast_shapes(a.shape, e.shape) != a.shape:
+        raise CheckFailed(f"{what}: got shape {tuple(a.shape)}, expected something of shape {tuple(e.shape)}")
     a, e = torch.broadcast_tensors(a.to(dtype), e.to(device=a.device, dtype=dtype))
     wrong = ~torch.isclose(a, e, rtol=rtol, atol=atol)
     if wrong.any():
@@ -43,6 +45,8 @@ def close(actual, expected, *, what, rtol=1e-5, atol=1e-6):
 def true(condition, *, what):
     """``condition`` (a bool or a tensor of them) holds everywhere."""
     condition = torch.as_tensor(condition)
+    if condition.numel() == 0:
+        raise CheckFailed(f"{what}: nothing to check, the condition is empty")
     if not condition.all():
         raise CheckFailed(f"{what}: does not hold for {int((~condition.bool()).sum())} of {condition.numel()}")
     _passed(what)
@@ -129,6 +133,11 @@ def frequencies(counts, probabilities, *, what, failure_rate=1e-6):
     from scipy import stats
 
     counts, probabilities = _tensor(counts).double().flatten(), _tensor(probabilities).double().flatten()
+    if len(counts) < 2 or len(counts) != len(probabilities):
+        raise ValueError(f"counts and probabilities need one entry an outcome, at least 2; got {len(counts)} and "
+                         f"{len(probabilities)}")
+    if counts[probabilities == 0].any():
+        raise CheckFailed(f"{what}: an outcome of probability 0 was drawn")
     expected = probabilities / probabilities.sum() * counts.sum()
     rare = expected < 5
     if rare.any() and not rare.all():
@@ -152,8 +161,9 @@ def causal(function, x, order=None, *, what, strict=True):
     x = x.detach().reshape(1, -1)
     jacobian = torch.autograd.functional.jacobian(lambda v: function(v).sum(0), x).reshape(x.shape[1], x.shape[1])
     order = torch.arange(x.shape[1]) if order is None else order
+    order = order.to(x.device)
     rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order))
+    rank[order] = torch.arange(len(order), device=x.device)
     later = rank.unsqueeze(0) >= rank.unsqueeze(1) if strict else rank.unsqueeze(0) > rank.unsqueeze(1)
     leak = (jacobian != 0) & later
     if leak.any():

@@ -4,14 +4,14 @@ from importlib import import_module
 
 import click
 
-COMMANDS = {
-    "build": "course_utils.notebooks.build:main",
-    "run": "course_utils.notebooks.run:main",
-    "verify": "course_utils.notebooks.verify:main",
-    "gallery": "course_utils.notebooks.gallery:main",
-    "lab": "course_utils.lab:main",
-    "bench": "course_utils.bench:main",
-    "doctor": "course_utils.doctor:main",
+COMMANDS = {  # name: where it lives, and one line of help that can be shown without importing it
+    "lab": ("course_utils.lab:main", "Open JupyterLab on your own copies of the chapters."),
+    "run": ("course_utils.notebooks.run:main", "Execute chapters and collect their results and pages."),
+    "verify": ("course_utils.notebooks.verify:main", "Compare the numbers of two runs."),
+    "build": ("course_utils.notebooks.build:main", "Build notebooks from their sources, or check them."),
+    "gallery": ("course_utils.notebooks.gallery:main", "Cut the README's picture from an executed run."),
+    "bench": ("course_utils.bench:main", "Measure speed and the tables of results."),
+    "doctor": ("course_utils.doctor:main", "Say what works on this machine, and how to repair the rest."),
 }
 
 
@@ -24,16 +24,20 @@ class LazyGroup(click.Group):
     def get_command(self, ctx, name):
         if name not in COMMANDS:
             return None
-        module, attribute = COMMANDS[name].split(":")
+        module, attribute = COMMANDS[name][0].split(":")
         try:
             return getattr(import_module(module), attribute)
         except ModuleNotFoundError as error:
             if error.name.startswith("course_utils"):
                 raise
             raise click.ClickException(
-                f"course {name} needs {error.name}, which is not installed here; "
+                f"course {name} needs {error.name.partition('.')[0]}, which is not installed here; "
                 "run: pip install 'deep-generative-course[lab,instructor]'"
             ) from error
+
+    def format_commands(self, ctx, formatter):
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
 @click.command(cls=LazyGroup)

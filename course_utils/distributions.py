@@ -15,7 +15,7 @@ def kl_divergence(p, q):
     r"""Kullback–Leibler divergence :math:`\sum_k p_k \log(p_k / q_k)` between rows of probabilities, in nats.
 
     ``p, q``: ``(..., K)``, each row non-negative with sum 1. Returns ``(...,)``. An outcome with :math:`p_k = 0` costs
-    nothing; one with :math:`p_k > 0 = q_k` costs infinity. (Kullback & Leibler 1951.) Taught in chapter 01.
+    nothing; one with :math:`p_k > 0 = q_k` costs infinity. Not differentiable at zeros. (Kullback & Leibler 1951.) Taught in chapter 01.
     """
     cost = p * (p.log() - q.log())
     return torch.where(p > 0, cost, torch.zeros_like(cost)).sum(-1)
@@ -86,6 +86,10 @@ class GaussianMixture(D.MixtureSameFamily):
 
         Each component fills in its own conditional mean; p(k | x_o) weighs them. (Bishop 2006, eq. 2.81.) Chapter 01.
         """
+        if not isinstance(self.component_distribution, D.MultivariateNormal):
+            raise ValueError("conditional_mean needs full covariances (K, D, D); a diagonal one says nothing about others")
+        if missing.all():
+            raise ValueError("nothing is observed: conditional_mean needs at least one False in missing")
         seen = ~missing
         weights = self.marginal(seen).posterior(x[:, seen])  # (B, K)
         means, covariances = self.component_distribution.mean, self.component_distribution.covariance_matrix
@@ -102,8 +106,6 @@ def entropy_of(probabilities):
     r"""Shannon entropy :math:`-\sum_k p_k \log p_k` of rows ``(..., K)``, in nats; 0 log 0 is 0."""
     return torch.special.entr(probabilities).sum(-1)
 
-
-LOG_2 = math.log(2.0)
 
 
 class BernoulliHead(nn.Module):

@@ -179,7 +179,7 @@ def check_kernel():
         return Finding("Jupyter kernel", False, f"does not start: {_last_line(error)}", register)
     try:
         reply = client.execute_interactive(
-            "import sys, course_utils; print(sys.executable, end='')", timeout=60, store_history=False,
+            "import sys, course_utils; print(sys.prefix, end='')", timeout=60, store_history=False,
             output_hook=lambda message: said.append(message["content"].get("text", "")))
     except TimeoutError:
         return Finding("Jupyter kernel", False, "starts, but does not answer within 60 s", register)
@@ -189,7 +189,7 @@ def check_kernel():
     if reply["content"]["status"] != "ok":
         return Finding("Jupyter kernel", False, f"starts, but: {reply['content']['evalue']}", install_course())
     kernel = "".join(said)
-    if Path(kernel).absolute() != Path(sys.executable).absolute():
+    if Path(kernel).resolve() != Path(sys.prefix).resolve():
         return Finding("Jupyter kernel", False, f"python3 is another Python: {kernel}", register)
     return Finding("Jupyter kernel", True, "started, imports the course")
 

@@ -20,6 +20,9 @@ def auroc(scores_in, scores_out):
         raise ValueError(f"auroc needs both kinds, got {len(scores_in)} inliers and {len(scores_out)} outliers")
     inside, _ = torch.as_tensor(scores_in).double().sort()
     outside = torch.as_tensor(scores_out).double().to(inside.device)
+    if inside.isnan().any() or outside.isnan().any():
+        bad = int(inside.isnan().sum()), int(outside.isnan().sum())
+        raise ValueError(f"auroc got NaN scores: {bad[0]} among the inliers, {bad[1]} among the outliers")
     below = torch.searchsorted(inside, outside, right=False)  # inliers strictly below each outlier
     not_above = torch.searchsorted(inside, outside, right=True)
     wins = (len(inside) - not_above).double() + 0.5 * (not_above - below).double()

@@ -92,7 +92,7 @@ def fit(objective, optimizer, batches, n_steps, *, description="training", ema=N
     ema: what ``ema_of`` made; it follows the model after each update.  callback: called with each ``Record``.
     Ctrl-C stops the training, says at which step, and returns the history so far; the model keeps what it learned.
     """
-    curves, stopped_at, step = {}, None, 0
+    rows, stopped_at, step = [], None, 0
     recent = deque(maxlen=50)
     with Bar(n_steps, description) as bar:
         try:
@@ -100,8 +100,7 @@ def fit(objective, optimizer, batches, n_steps, *, description="training", ema=N
                 step = record.step
                 if ema is not None:
                     ema.update()
-                for name, value in record.terms.items():
-                    curves.setdefault(name, []).append(value)
+                rows.append(record.terms)
                 recent.append(record.loss)
                 bar.update(step, lambda: f"loss {torch.stack(list(recent)).mean():.4g}")
                 if callback is not None:
@@ -109,10 +108,12 @@ def fit(objective, optimizer, batches, n_steps, *, description="training", ema=N
         except KeyboardInterrupt:
             stopped_at = step
             bar.stop("stopped by you; the model keeps what it learned")
-    lengths = {name: len(values) for name, values in curves.items()}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"the objective must return the same terms at every step, it returned {lengths}")
-    return History({name: torch.stack(values).float().cpu() for name, values in curves.items()}, stopped_at)
+    names = [list(row) for row in rows]
+    if any(set(own) != set(names[0]) for own in names):
+        other = next(own for own in names if set(own) != set(names[0]))
+        raise ValueError(f"the objective must return the same terms at every step: first {names[0]}, later {other}")
+    curves = {name: torch.stack([row[name] for row in rows]).float().cpu() for name in (names[0] if names else ())}
+    return History(curves, stopped_at)
 
 
 # ------------------------------------------------------------------------------------------------ the progress bar
@@ -159,8 +160,8 @@ class Bar:
             self.line.update(self.done - self.line.n)
 
     def __exit__(self, kind, error, trace):
-        if kind is not None and not self.ending:
-            self.ending = f"stopped by {kind.__name__}"
+        if kind is not None and not self.ending:  # a `break` out of the loop closes the generator
+            self.ending = "left early" if kind is GeneratorExit else f"stopped by {kind.__name__}"
         self.draw()
         if self.line is not None:
             self.line.close()
@@ -360,23 +361,25 @@ def store(path, model, before, history):
     tensors |= {f"history/{name}": value for name, value in history.items()}
     tensors |= {f"random/{device}": state for device, state in random_state(model).items()}
     tensors = {name: value.detach().cpu() for name, value in tensors.items()}
-    modes = [module.training for module in model.modules()]
-    write_tensors(path, tensors, {"before": before, "after": fingerprint(sorted(tensors.items())), "modes": modes,
-                                  "curves": list(history)})
+    modes, curves = [module.training for module in model.modules()], list(history)
+    after = fingerprint(sorted(tensors.items()), modes, curves)
+    write_tensors(path, tensors, {"before": before, "after": after, "modes": modes, "curves": curves})
 
 
 def restore(path, model, before):
     tensors, metadata = read_tensors(path)
-    if metadata["before"] != before or metadata["after"] != fingerprint(sorted(tensors.items())):
+    modes, curves = metadata["modes"], metadata["curves"]
+    # Everything is checked before the model is touched: what is trained again must start from the first weights.
+    if metadata["before"] != before or metadata["after"] != fingerprint(sorted(tensors.items()), modes, curves):
         raise ValueError(f"{path} is damaged")
     parts = {"weights": {}, "history": {}, "random": {}}
     for name, value in tensors.items():
         part, _, rest = name.partition("/")
         parts[part][rest] = value
     put_weights(model, parts["weights"], path)
-    for module, mode in zip(model.modules(), metadata["modes"], strict=True):
+    for module, mode in zip(model.modules(), modes, strict=True):
         module.training = mode
     torch.set_rng_state(parts["random"].pop("cpu"))
     for device, state in parts["random"].items():
         torch.cuda.set_rng_state(state, device)
-    return History({name: parts["history"][name] for name in metadata["curves"]})
+    return History({name: parts["history"][name] for name in curves})

@@ -32,7 +32,12 @@ def test_record_shows_a_line_a_number_and_a_machine_readable_copy(monkeypatch):
     assert data["text/plain"].splitlines() == ["nll      2.5", "n_modes  25", "name     conv"]
 
 
-@pytest.mark.parametrize("value", [float("nan"), torch.tensor(float("inf")), torch.ones(2)])
+@pytest.mark.parametrize("value", [float("nan"), torch.tensor(float("inf")), torch.ones(2), [1, 2], None])
 def test_record_refuses_what_is_no_result(value):
     with pytest.raises(ValueError, match="x (is|has)"):
         chapter.record(x=value)
+
+
+def test_record_wants_a_number():
+    with pytest.raises(ValueError, match="was given no number"):
+        chapter.record()

@@ -14,6 +14,14 @@ def test_close_names_the_place_and_both_values():
         checks.close(torch.tensor([1.0, 2, 3]), torch.tensor([1.0, 5, 3]), what="two tensors")
 
 
+def test_close_wants_something_of_the_right_shape():
+    for actual, expected in [(torch.empty(0), 1.0), (torch.tensor(1.0), torch.ones(5)), (torch.ones(5, 1), torch.ones(5))]:
+        with pytest.raises(CheckFailed, match="got shape"):
+            checks.close(actual, expected, what="shapes")
+    with pytest.raises(CheckFailed, match="empty"):
+        checks.true(torch.empty(0), what="nothing")
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_close_does_not_accept_what_is_not_finite(bad):
     with pytest.raises(CheckFailed):
@@ -88,6 +96,13 @@ def test_frequencies_fit_their_own_distribution_only():
     checks.frequencies(counts, p, what="own")  # false alarm: 1e-6
     with pytest.raises(CheckFailed, match="χ²"):
         checks.frequencies(counts, torch.tensor([0.45, 0.35, 0.15, 0.05]), what="another")
+
+
+def test_frequencies_see_the_impossible_and_refuse_one_outcome():
+    with pytest.raises(CheckFailed, match="probability 0 was drawn"):
+        checks.frequencies(torch.tensor([1000, 3, 1]), torch.tensor([0.997, 0.003, 0.0]), what="impossible")
+    with pytest.raises(ValueError, match="at least 2"):
+        checks.frequencies(torch.tensor([5]), torch.tensor([1.0]), what="one")
 
 
 def test_causal_sees_a_leak_and_a_constant():

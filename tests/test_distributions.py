@@ -93,6 +93,14 @@ def test_conditional_mean_is_the_mean_of_the_conditional_density():
         assert result[0] == row[0] and result[2] == row[2]
 
 
+def test_conditional_mean_says_what_it_cannot_do():
+    x, missing = torch.zeros(1, 2, dtype=torch.float64), torch.tensor([True, False])
+    with pytest.raises(ValueError, match="needs full covariances"):
+        mixture(True, d=2).conditional_mean(x, missing)
+    with pytest.raises(ValueError, match="nothing is observed"):
+        mixture(False, d=2).conditional_mean(x, torch.tensor([True, True]))
+
+
 def test_entropy_of_counts_zero_times_log_zero_as_zero():
     assert distributions.entropy_of(torch.tensor([1.0, 0.0])).item() == 0
     p = rows()

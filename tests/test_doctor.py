@@ -91,7 +91,7 @@ def test_a_kernel_of_another_python_is_noticed(monkeypatch, tmp_path):
     spec = tmp_path / "kernels" / "python3"
     spec.mkdir(parents=True)
     (spec / "kernel.json").write_text(json.dumps({"display_name": "x", "language": "python", "argv": [
-        sys.executable, "-c", "import sys; sys.executable = '/elsewhere/python'; from ipykernel import kernelapp; "
+        sys.executable, "-c", "import sys; sys.prefix = '/elsewhere/python'; from ipykernel import kernelapp; "
         "kernelapp.launch_new_instance()", "-f", "{connection_file}"]}))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     finding = doctor.check_kernel()

@@ -25,6 +25,12 @@ def test_auroc_of_the_same_scores_is_a_coin_and_of_none_an_error():
         metrics.auroc(torch.ones(3), torch.ones(0))
 
 
+def test_auroc_does_not_rank_what_is_not_a_number():
+    with pytest.raises(ValueError, match="2 among the inliers, 0 among the outliers"):
+        metrics.auroc(torch.tensor([math.nan, math.nan, 1.0]), torch.zeros(3))
+    assert metrics.auroc(torch.tensor([0.0, 1.0]), torch.tensor([-math.inf])) == 1
+
+
 def test_proper_scores_agree_with_scikit_learn_and_are_proper():
     truth = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
     labels = torch.arange(3).repeat_interleave(torch.tensor([200, 500, 300]))

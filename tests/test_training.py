@@ -302,10 +302,12 @@ def test_whatever_changes_the_result_trains_again(tmp_path, change):
     lambda content: content[:100],
     lambda content: b"",
     lambda content: content[:-20] + bytes([content[-20] ^ 1]) + content[-19:],  # one bit, where only a checksum sees it
+    lambda content: content.replace(rb'[\"loss\"', rb'[\"lozs\"'),  # in the header
 ])
 def test_a_damaged_cache_is_noticed_and_trained_again(tmp_path, capsys, damage):
     cold = Lesson(tmp_path)
     (path,) = tmp_path.iterdir()
+    assert damage(path.read_bytes()) != path.read_bytes()
     path.write_bytes(damage(path.read_bytes()))
     again = Lesson(tmp_path)
     assert again.trained == 30
@@ -408,7 +410,8 @@ def test_progress_gives_every_item_and_ends_with_one_line(capsys):
     for item in training.progress(range(5), description="left"):
         if item == 2:
             break
-    assert "2/5" in capsys.readouterr().err.split("\r")[-1]
+    last = capsys.readouterr().err.split("\r")[-1]
+    assert "2/5" in last and "left early" in last
 
 
 CELLS = {

@@ -34,6 +34,12 @@ def _posterior_underflow(log_likelihood, log_prior):
     return joint / joint.sum(-1, keepdim=True)
 
 
+def _posterior_one_level(log_likelihood, log_prior):
+    joint = log_likelihood + log_prior
+    scaled = (joint - joint.max()).exp()
+    return scaled / scaled.sum(-1, keepdim=True)
+
+
 def _posterior_wrong_axis(log_likelihood, log_prior):
     return torch.softmax(log_likelihood + log_prior, dim=0)
 
@@ -46,6 +52,7 @@ def _posterior_probes(generator):
     scores = torch.randn(4, 3, generator=generator, dtype=torch.float64)
     prior = _rows(generator, 1, 3)[0].log()
     level = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64).log()
+    levels = torch.tensor([[1e5], [-1e5], [0.0], [3e4]], dtype=torch.float64)
     return [
         Probe(
             "agrees with Bayes' rule on ordinary numbers", (scores, prior), "Add the log-prior before you normalise."
@@ -56,6 +63,7 @@ def _posterior_probes(generator):
             "If x says nothing about y, the posterior is the prior.",
         ),
         Probe("survives log-likelihoods near 100,000", (scores + 1e5, prior), "exp(100000) is infinite. Stay in logs."),
+        Probe("every image has its own level", (scores + levels, prior), "Subtract the largest of each row, not of all."),
         Probe(
             "survives log-likelihoods near -100,000",
             (scores - 1e5, prior),
@@ -282,7 +290,13 @@ EXERCISES = (
         points=1,
         reference=posterior,
         probes=_posterior_probes,
-        wrong=(_posterior_no_prior, _posterior_underflow, _posterior_wrong_axis, _posterior_in_logs),
+        wrong=(
+            _posterior_no_prior,
+            _posterior_underflow,
+            _posterior_one_level,
+            _posterior_wrong_axis,
+            _posterior_in_logs,
+        ),
     ),
     Exercise(
         id="1.2",

@@ -24,8 +24,8 @@ from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from course_utils.notebooks import files
+from course_utils.notebooks.document import METRICS_MIME
 
-METRICS_MIME = "application/vnd.course.metrics+json"
 PARAMETERS = ("budget", "dataset", "seed", "device", "data_dir")
 MAX_TEXT = 1_000_000  # characters that one cell may print
 MAX_OUTPUT = 100_000_000  # characters of output that one chapter may hold, pictures included

@@ -24,6 +24,7 @@ from pathlib import Path
 import click
 
 import course_utils
+from course_utils import shipped
 from course_utils.notebooks import files, processes, report
 
 try:
@@ -87,12 +88,13 @@ def select(folder, chapters):
 
 
 def package_hash():
-    """Hash of the package's own source, without the code that only runs and shows notebooks."""
+    """Hash of the package's source and of what ships with it, without the code that only runs and shows notebooks."""
     digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*")):
-        parts = path.relative_to(PACKAGE).parts
-        if path.is_file() and "__pycache__" not in parts and parts[0] != "notebooks":
-            digest.update("/".join(parts).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    for root in (PACKAGE, shipped.folder()):
+        for path in sorted(root.rglob("*")):
+            parts = path.relative_to(root).parts
+            if path.is_file() and "__pycache__" not in parts and parts[0] != "notebooks":
+                digest.update("/".join(parts).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 

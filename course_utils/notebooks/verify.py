@@ -81,6 +81,8 @@ def main(a, b, rtol, atol):
     """
     rows, compared = differences(load(a), load(b), rtol, atol)
     console = Console(width=None if sys.stdout.isatty() else 120)
+    if not rows and not compared:
+        raise click.ClickException("the two runs hold no numbers to compare")
     if not rows:
         console.print(f"{compared} numbers agree (rtol {rtol:g}, atol {atol:g}).")
         return

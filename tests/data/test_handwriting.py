@@ -24,7 +24,7 @@ def test_shapes_types_and_ranges():
         low, high = handwriting.FACTOR_RANGES[name]
         assert ((factors[:, column] >= low) & (factors[:, column] <= high)).all(), name
     assert images.amax((1, 2, 3)).min() > 120, "an image without ink"
-    assert images[:, :, 0].max() == 0 or images[:, :, 0].float().mean() < 1, "ink at the edge"
+    assert images[:, :, 0].float().mean() < 1, "ink at the edge"
 
 
 @pytest.mark.parametrize("size", [8, 19, 28, 64])
