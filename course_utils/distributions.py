@@ -15,7 +15,8 @@ def kl_divergence(p, q):
     r"""Kullback–Leibler divergence :math:`\sum_k p_k \log(p_k / q_k)` between rows of probabilities, in nats.
 
     ``p, q``: ``(..., K)``, each row non-negative with sum 1. Returns ``(...,)``. An outcome with :math:`p_k = 0` costs
-    nothing; one with :math:`p_k > 0 = q_k` costs infinity. Not differentiable at zeros. (Kullback & Leibler 1951.) Taught in chapter 01.
+    nothing; one with :math:`p_k > 0 = q_k` costs infinity. Not differentiable at zeros. (Kullback & Leibler
+    1951.) Taught in chapter 01.
     """
     cost = p * (p.log() - q.log())
     return torch.where(p > 0, cost, torch.zeros_like(cost)).sum(-1)
@@ -87,7 +88,7 @@ class GaussianMixture(D.MixtureSameFamily):
         Each component fills in its own conditional mean; p(k | x_o) weighs them. (Bishop 2006, eq. 2.81.) Chapter 01.
         """
         if not isinstance(self.component_distribution, D.MultivariateNormal):
-            raise ValueError("conditional_mean needs full covariances (K, D, D); a diagonal one says nothing about others")
+            raise ValueError("conditional_mean needs full covariances (K, D, D); a diagonal one links no pixels")
         if missing.all():
             raise ValueError("nothing is observed: conditional_mean needs at least one False in missing")
         seen = ~missing

@@ -60,7 +60,7 @@ def bits_per_dim(log_prob, n_dims):
 
 
 def linear_probe(features, labels, test_features, test_labels, weight_decay=1e-3, max_iter=200):
-    r"""Test accuracy of multinomial logistic regression on fixed ``features`` ``(N, D)``: how linearly readable they are.
+    r"""Test accuracy of multinomial logistic regression on fixed ``features`` ``(N, D)``: can it read them?
 
     Features are centred and scaled by their spread over the training set; the loss is the mean cross-entropy plus
     ``weight_decay/2 · \|W\|^2``, minimised by L-BFGS from zero, so the result is deterministic. A float in [0, 1].

@@ -15,7 +15,8 @@ def test_close_names_the_place_and_both_values():
 
 
 def test_close_wants_something_of_the_right_shape():
-    for actual, expected in [(torch.empty(0), 1.0), (torch.tensor(1.0), torch.ones(5)), (torch.ones(5, 1), torch.ones(5))]:
+    one, column = torch.tensor(1.0), torch.ones(5, 1)
+    for actual, expected in [(torch.empty(0), 1.0), (one, torch.ones(5)), (column, torch.ones(5))]:
         with pytest.raises(CheckFailed, match="got shape"):
             checks.close(actual, expected, what="shapes")
     with pytest.raises(CheckFailed, match="empty"):

@@ -63,7 +63,7 @@ def _posterior_probes(generator):
             "If x says nothing about y, the posterior is the prior.",
         ),
         Probe("survives log-likelihoods near 100,000", (scores + 1e5, prior), "exp(100000) is infinite. Stay in logs."),
-        Probe("every image has its own level", (scores + levels, prior), "Subtract the largest of each row, not of all."),
+        Probe("every image has its own level", (scores + levels, prior), "Normalise each row by itself."),
         Probe(
             "survives log-likelihoods near -100,000",
             (scores - 1e5, prior),
