@@ -140,7 +140,7 @@ def test_arrays_arrive_unchanged(tmp_path):
     halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
     halves = halves[np.isfinite(halves)]
     sent = [halves, np.array([[1.5, -2.0]], np.float32), np.array([np.pi]), np.array([0, 255], np.uint8),
-            np.array([-(2**31)], np.int32)]
+            np.array([-(2**31)], np.int32), np.arange(11).reshape(1, 11) % 3 == 0]
     script = "return given.map((a) => { const got = unpack(a); return [[...got], got.shape]; });"
     got = run_node(tmp_path, "kl_explorer", script, [demos._as_text(pack(array)) for array in sent])
     for array, (values, shape) in zip(sent, got, strict=True):

@@ -11,7 +11,8 @@ BLIND_SPOT = {
     "ask": "Guess first: a stack of masked 3×3 convolutions. Which earlier pixels does it never see, at any depth?",
     "options": ["none, depth reaches all", "some above, to the right", "some far to the left"], "right": 1,
     "answer": "A masked 3×3 window reaches one column to the right per row it climbs. What lies above and further "
-              "right stays outside at any depth: the blind spot, red in the picture. Two stacks of them cure it.",
+              "right stays outside at any depth: the blind spot, red beyond the slanted edge. Two stacks cure it. (The "
+              "other red pixels are only too far away for this depth.)",
 }
 
 

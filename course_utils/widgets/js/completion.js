@@ -31,7 +31,8 @@ function render({ model, el }) {
 
   const root = course.card(el);
   const asked = course.question(root, {
-    ask: "Guess first: every logit is divided by T before a pixel is drawn. What happens to the endings as T falls from 1 to 0.2?",
+    ask: "Guess first: every logit is divided by T before a pixel is drawn. "
+      + `What happens to the endings as T falls from 1 to ${data.temperatures[0]}?`,
     options: ["they grow alike and clean", "they grow noisy", "they become more likely to be true"], right: 0,
     answer: "Dividing by a small T sharpens every prediction, so all endings drift to the same few choices: clean, and not "
       + "what the model believes. Only T = 1 draws from the model's own p(rest | given half).",

@@ -34,7 +34,7 @@ function render({ model, el }) {
   const chart = course.stage(right, 300, 130, "Predicted probabilities of the current pixel");
   const lines = ["where", "sees", "cost", "sum"].map(() => course.node("p", { class: "note" }));
   right.append(...lines);
-  course.legend(left, { "looked at": colour.sky, "earlier, never seen": colour.red, "not yet painted": "#dfe4e8" });
+  course.legend(left, { "looked at": colour.sky, "earlier, never seen": colour.red, "not painted": "#dfe4e8" });
   const strip = course.stage(root, 670, 64, "Bits each pixel costs, in the order of painting");
   root.append(course.node("div", { class: "row", style: { margin: "6px 0 0" } },
     course.button("reset", () => { view = views[0]; pick.mark(0); asked.reset(); course.reset(model); paint.again(); }),
@@ -126,10 +126,10 @@ function render({ model, el }) {
     let seen = 0;
     for (let j = 0; j < n; j++) seen += view.context[pixel * n + j];
     const earlier = view.rank[pixel], cost = view.bits[earlier];
-    lines[0].textContent = `Pixel ${earlier + 1} of ${n} in the order: row ${Math.floor(pixel / columns) + 1}, column ${pixel % columns + 1}.`;
+    lines[0].textContent = `Pixel ${earlier + 1} of ${n}: row ${Math.floor(pixel / columns) + 1}, column ${pixel % columns + 1}.`;
     lines[1].textContent = `It looks at ${seen} of the ${earlier} earlier pixels.`;
-    lines[2].textContent = `The image has ${image[pixel]} here (orange): −log₂ p = ${cost.toFixed(2)} bits.`;
-    lines[3].textContent = `Painted so far: ${view.total[Math.min(painted, n)].toFixed(1)} bits. Whole image: ${view.total[n].toFixed(1)} bits.`;
+    lines[2].textContent = `The image has ${image[pixel]} (orange): −log₂ p = ${cost.toFixed(2)} bits.`;
+    lines[3].textContent = `Painted so far: ${view.total[Math.min(painted, n)].toFixed(1)} of ${view.total[n].toFixed(1)} bits.`;
     cursor.place((at % columns + 0.5) * cell, (Math.floor(at / columns) + 0.5) * cell,
       `row ${Math.floor(at / columns) + 1}, column ${at % columns + 1}`, view.rank[at]);
   });
