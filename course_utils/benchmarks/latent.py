@@ -21,7 +21,7 @@ from course_utils.models import autoencoder, vae, vqvae
 from course_utils.models.autoregressive.pixelcnn import PixelCNN
 
 COMMAND = "course_utils.benchmarks.latent"
-N_WORDS = 64
+N_WORDS = 16
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def words(model, data, n_steps=6_000):
     with training.evaluating(model):
         codes = torch.cat([model.encode(part)[0] for part in images.to_float(fixed.train.images).split(500)])
     grids = [tuple(codes.shape[1:])]
-    pixelcnn = PixelCNN(vqvae.WordsAsBits.image_shape(N_WORDS, grids), width=48, n_blocks=4, first=5)
+    pixelcnn = PixelCNN(vqvae.WordsAsBits.image_shape(N_WORDS, grids), width=48, n_blocks=3, first=5)
     prior = vqvae.WordsAsBits(pixelcnn, N_WORDS, grids).to(codes.device)
     optimizer = torch.optim.Adam(prior.parameters(), lr=4e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)

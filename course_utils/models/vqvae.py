@@ -277,15 +277,15 @@ class WordsAsBits(nn.Module):
 # Factories ------------------------------------------------------------------------------------------------------------
 
 
-def conv_vqvae(shape=(1, 28, 28), n_words=64, width=32, word_width=16, head=BernoulliHead):
-    """One level at a quarter of the image's side (28 -> 7×7 words)."""
+def conv_vqvae(shape=(1, 28, 28), n_words=64, width=32, word_width=16, head=BernoulliHead, n_halvings=2):
+    """One level: 28 -> 7×7 words after two halvings, 4×4 after three."""
     channels, height, _ = shape
-    encoder = nn.Sequential(
-        Downsample(channels, width // 2), nn.ReLU(),
-        Downsample(width // 2, width), ResidualBlock(width, width), nn.ReLU(),
-        nn.Conv2d(width, word_width, 1),
-    )  # fmt: skip
-    return VQVAE(encoder, head(_picture(word_width, width, channels, height)), Codebook(n_words, word_width))
+    layers = [Downsample(channels, width // 2), nn.ReLU(), Downsample(width // 2, width)]
+    for _ in range(n_halvings - 2):
+        layers += [nn.ReLU(), Downsample(width, width)]
+    encoder = nn.Sequential(*layers, ResidualBlock(width, width), nn.ReLU(), nn.Conv2d(width, word_width, 1))
+    decoder = _picture(word_width, width, channels, height, n_halvings)
+    return VQVAE(encoder, head(decoder), Codebook(n_words, word_width))
 
 
 def two_level_vqvae(shape=(1, 28, 28), n_words=64, width=32, word_width=16, head=BernoulliHead):
@@ -306,8 +306,9 @@ def two_level_vqvae(shape=(1, 28, 28), n_words=64, width=32, word_width=16, head
     return TwoLevelVQVAE(lower, upper, from_top, to_bottom, decoder, top, bottom)
 
 
-def _picture(in_channels, width, channels, height):
-    return nn.Sequential(
-        nn.Conv2d(in_channels, width, 3, padding=1), ResidualBlock(width, width), nn.ReLU(),
-        Upsample(width, width // 2, downsampled(height, 1)), nn.ReLU(), Upsample(width // 2, channels, height),
-    )  # fmt: skip
+def _picture(in_channels, width, channels, height, n_halvings=2):
+    layers = [nn.Conv2d(in_channels, width, 3, padding=1), ResidualBlock(width, width), nn.ReLU()]
+    for n in range(n_halvings - 1, 1, -1):
+        layers += [Upsample(width, width, downsampled(height, n)), nn.ReLU()]
+    layers += [Upsample(width, width // 2, downsampled(height, 1)), nn.ReLU(), Upsample(width // 2, channels, height)]
+    return nn.Sequential(*layers)

@@ -1026,7 +1026,7 @@ checks.true(bound_vq <= exact, what="(4.16) is a lower bound")
 checks.close(exact - bound_vq, -posterior, what="its gap is −log p(k|x), the KL from a point to the posterior", rtol=1e-9)
 
 # %%
-n_words = 64
+n_words = 16
 vq = vqvae.conv_vqvae(shape, n_words=n_words, width=24, word_width=16)
 vq_history = fit(vq, {"smoke": 60, "class": 500, "full": 20_000}[budget], "VQ-VAE", lr=3e-3, batch_size=64,
                  objective=vqvae.with_averaging(vq))
@@ -1041,10 +1041,10 @@ plots.show(plots.images(sheet, columns=10, title=f"Images, and what {grid[0] * g
            alt="Ten digits and their sharp reconstructions from a grid of words.")
 
 # %% [markdown]
-# Now the prior. A word number below 64 is six bits, so a grid of words is a small *binary image with six channels*, and chapter 02's PixelCNN takes it as it is.
+# Now the prior. A word number below 16 is four bits, so a grid of words is a small *binary image with four channels*, and chapter 02's PixelCNN takes it as it is.
 
 # %%
-prior = vqvae.WordsAsBits(PixelCNN(vqvae.WordsAsBits.image_shape(n_words, [grid]), width=48, n_blocks=4, first=5), n_words, [grid])
+prior = vqvae.WordsAsBits(PixelCNN(vqvae.WordsAsBits.image_shape(n_words, [grid]), width=48, n_blocks=3, first=5), n_words, [grid])
 prior.to(device)
 n_prior = {"smoke": 30, "class": 500, "full": 10_000}[budget]
 optimizer = torch.optim.Adam(prior.parameters(), lr=4e-3)
@@ -1097,7 +1097,7 @@ plots.show(plots.images(sheet, columns=10, title="Images; both grids; the bottom
 all_codes = [torch.cat(parts) for parts in
              zip(*[two.encode(part) for part in images.to_float(fixed.train.images).split(500)], strict=True)]
 shape_of_bits = vqvae.WordsAsBits.image_shape(n_words, grids)
-two_prior = vqvae.WordsAsBits(PixelCNN(shape_of_bits, width=48, n_blocks=4, first=5), n_words, grids).to(device)
+two_prior = vqvae.WordsAsBits(PixelCNN(shape_of_bits, width=48, n_blocks=3, first=5), n_words, grids).to(device)
 optimizer = torch.optim.Adam(two_prior.parameters(), lr=4e-3)
 rows = iter(lambda: torch.randint(len(all_codes[0]), (32,), device=device), None)
 training.fit(lambda row: two_prior.loss([codes[row] for codes in all_codes]), optimizer, rows, n_prior,
