@@ -48,6 +48,7 @@ MAY_IMPORT = {
     "__init__": "",
 }
 TOUCHES_WIDGETS = {"ipywidgets", "anywidget"}
+BY_NAME = ("import_module", "find_spec", "__import__")    # functions that are given a module as a string
 
 
 def imported(source, module):
@@ -63,7 +64,7 @@ def imported(source, module):
         elif isinstance(node, ast.ImportFrom):
             start = package[: len(package) - node.level] if node.level else []
             names += [".".join([*start, *filter(None, [node.module]), alias.name]) for alias in node.names]
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in BY_NAME:
             names += [arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant)]
     return names
 
