@@ -189,6 +189,24 @@ def test_a_network_the_browser_cannot_run_is_refused_by_name():
         pack_network(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)))
 
 
+@node
+def test_of_the_questions_that_wait_the_newest_wins_and_late_answers_are_dropped(tmp_path):
+    script = """const sent = [], heard = [];
+        let listen;
+        const model = { send: (message) => sent.push(message), on: (event, listener) => { listen = listener; } };
+        const ask = course.asker(model, (bytes, question) => heard.push([bytes, question]));
+        const answer = (number) => listen({ answer: number, question: sent[number - 1].question }, [`bytes ${number}`]);
+        for (let k = 1; k <= 6; k++) ask(`q${k}`);
+        const before = sent.map((message) => message.question);
+        answer(2); answer(1); answer(3); answer(4); answer(4);
+        return [before, sent.map((message) => message.question), heard, course.asker({}, () => 0)];"""
+    before, after, heard, none = run_node(tmp_path, "kl_explorer", script, None)
+    assert before == ["q1", "q2", "q3"], "three under way"
+    assert after == ["q1", "q2", "q3", "q6"], "of q4, q5 and q6 only the newest is asked"
+    assert heard == [["bytes 2", "q2"], ["bytes 3", "q3"], ["bytes 4", "q6"]], "q1 came late, 4 twice"
+    assert none is None, "no kernel, no asker"
+
+
 # ---- KL explorer -----------------------------------------------------------------------------------------------------
 def integral(f, mu, sigma):
     """Gauss–Legendre on many short pieces: another rule on other points than the demo's."""
