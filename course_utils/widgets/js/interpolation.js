@@ -63,6 +63,10 @@ function render({ model, el }) {
   const decoded = (a, b, t) => { for (let l = 0; l < latents; l++) z[l] = (1 - t) * codes[a * latents + l] + t * codes[b * latents + l]; return decode(z); };
   const faded = (a, b, t) => { for (let j = 0; j < mix.length; j++) mix[j] = (1 - t) * images[a * mix.length + j] + t * images[b * mix.length + j]; return mix; };
 
+  // The seven steps of the way change with A and B only: kept until they do.
+  const kept = course.node("canvas", { width: pictures.canvas.width, height: pictures.canvas.height });
+  let way = "";
+
   const paint = course.painter(model, root, ({ t }) => {
     const a = start(), b = end(), { ctx } = stage;
     stage.clear();
@@ -86,10 +90,17 @@ function render({ model, el }) {
     show(decoded(a, b, t), 0, 20, big); show(faded(a, b, t), 180, 20, big);
     const first = 20 + big * rows / columns + 22, second = first + small * rows / columns + 24;
     write("A to B through codes", 0, first - 6); write("A to B through pixels", 0, second - 6);
-    for (let k = 0; k < wide; k++) {
-      show(decoded(a, b, k / (wide - 1)), k * (small + gap), first, small);
-      show(faded(a, b, k / (wide - 1)), k * (small + gap), second, small);
+    if (way !== `${a} ${b}`) {
+      way = `${a} ${b}`;
+      for (let k = 0; k < wide; k++) {
+        show(decoded(a, b, k / (wide - 1)), k * (small + gap), first, small);
+        show(faded(a, b, k / (wide - 1)), k * (small + gap), second, small);
+      }
+      kept.getContext("2d").drawImage(pictures.canvas, 0, 0);
+      return;
     }
+    const top = (first - 2) * kept.height / pictures.height;
+    p.drawImage(kept, 0, top, kept.width, kept.height - top, 0, first - 2, pictures.width, pictures.height - first + 2);
   });
   return paint.stop;
 }

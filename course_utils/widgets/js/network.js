@@ -11,13 +11,14 @@ function network(layers) {
   let shape = null; // (C, H, W) once an image has come about
 
   function linear(weight, bias, biased) {
-    const [outs, ins] = weight.shape, out = new Float32Array(outs);
+    const [outs, ins] = weight.shape, out = new Float32Array(outs), columns = new Float32Array(outs * ins);
+    for (let o = 0; o < outs; o++) for (let i = 0; i < ins; i++) columns[i * outs + o] = weight[o * ins + i];
     shape = null;
     return (x) => {
-      for (let o = 0, w = 0; o < outs; o++) {
-        let sum = biased ? bias[o] : 0;
-        for (let i = 0; i < ins; i++) sum += weight[w++] * x[i];
-        out[o] = sum;
+      if (biased) out.set(bias); else out.fill(0);
+      for (let i = 0; i < ins; i++) {
+        const v = x[i], from = i * outs;
+        if (v !== 0) for (let o = 0; o < outs; o++) out[o] += columns[from + o] * v; // half of all ReLUs rest
       }
       return out;
     };

@@ -146,8 +146,10 @@ function render({ model, el }) {
     for (const r of [1, 2, 3]) { ctx.beginPath(); ctx.arc(map(0), mapY(0), r / data.reach * 40, 0, 7); ctx.stroke(); }
     ctx.strokeStyle = colour.blue; ctx.lineWidth = 1.5;
     const side = Math.max(2, 2 * half / data.reach * 40);
+    ctx.save(); ctx.beginPath(); ctx.rect(254, 2, 84, 84); ctx.clip();
     ctx.strokeRect(map(c[0]) - side / 2, mapY(c[1]) - side / 2, side, side);
     ctx.fillStyle = "#b37a00"; ctx.beginPath(); ctx.arc(map(mu1), mapY(mu2), 2, 0, 7); ctx.fill();
+    ctx.restore();
     const spoken = `${mu1.toFixed(2)}, ${mu2.toFixed(2)}`;
     centre.place(X(mu1), Y(mu2), `mean ${spoken}`, mu1);
     wide.place(X(mu1 + 2 * s1), Y(mu2), `standard deviation ${s1.toFixed(2)}`, s1);
