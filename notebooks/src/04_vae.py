@@ -1081,23 +1081,27 @@ check("4.7", quantise)
 # then the bottom grid given the top. We put the top grid above the bottom grid, as one small picture, so one PixelCNN reads them in that order.
 
 # %%
-two = vqvae.two_level_vqvae(shape, n_words=n_words, width=24)
+n_few = 8  # with more words the bottom grid could say everything alone
+two = vqvae.two_level_vqvae(shape, n_words=n_few, width=24)
 fit(two, {"smoke": 20, "class": 400, "full": 20_000}[budget], "VQ-VAE, two levels", lr=3e-3, batch_size=64,
     objective=vqvae.with_averaging(two))
 with training.evaluating(two):
     top, bottom = two.encode(test_x[:10])
     other_top = top.roll(1, 0)
-    sheet = torch.cat([test_x[:10], two.decode((top, bottom)).mean, two.decode((other_top, bottom)).mean])
+    both_grids, wrong_top = two.decode((top, bottom)), two.decode((other_top, bottom))
+    cost = (both_grids.log_prob(test_x[:10]) - wrong_top.log_prob(test_x[:10])).mean().item()
+    sheet = torch.cat([test_x[:10], both_grids.mean, wrong_top.mean])
 grids = [tuple(top.shape[1:]), tuple(bottom.shape[1:])]
-print(f"top {grids[0]}, bottom {grids[1]}; as one picture of bits: {vqvae.WordsAsBits.image_shape(n_words, grids)}")
+print(f"top {grids[0]}, bottom {grids[1]}; as one picture of bits: {vqvae.WordsAsBits.image_shape(n_few, grids)}")
+print(f"the top words of another image cost {cost:.0f} nats of reconstruction")
 plots.show(plots.images(sheet, columns=10, title="Images; both grids; the bottom grid with another image's top"),
            alt="Row 2 reconstructs row 1; row 3 shows what changes when only the top words are exchanged.")
 
 # %%
 all_codes = [torch.cat(parts) for parts in
              zip(*[two.encode(part) for part in images.to_float(fixed.train.images).split(500)], strict=True)]
-shape_of_bits = vqvae.WordsAsBits.image_shape(n_words, grids)
-two_prior = vqvae.WordsAsBits(PixelCNN(shape_of_bits, width=48, n_blocks=3, first=5), n_words, grids).to(device)
+shape_of_bits = vqvae.WordsAsBits.image_shape(n_few, grids)
+two_prior = vqvae.WordsAsBits(PixelCNN(shape_of_bits, width=48, n_blocks=3, first=5), n_few, grids).to(device)
 optimizer = torch.optim.Adam(two_prior.parameters(), lr=4e-3)
 rows = iter(lambda: torch.randint(len(all_codes[0]), (32,), device=device), None)
 training.fit(lambda row: two_prior.loss([codes[row] for codes in all_codes]), optimizer, rows, n_prior,
