@@ -22,6 +22,8 @@ device: str = "auto"  # auto, cpu, cuda
 data_dir: str = ""  # empty: the data folder of the course, else your cache folder
 
 # %%
+from copy import deepcopy
+
 import matplotlib.pyplot as plt
 import torch
 from sklearn.mixture import GaussianMixture
@@ -40,6 +42,7 @@ budget = pick_budget(budget, device)
 torch.manual_seed(seed)
 n_train = {"smoke": 600, "class": 6_000, "full": None}[budget]
 n_steps = {"smoke": 80, "class": 1_000, "full": 20_000}[budget]
+n_train = n_train if dataset != "digits" else None  # digits has only 1,197 training images
 print(f"budget {budget} on {device}: {n_steps} training steps for the main models")
 
 # %%
@@ -609,7 +612,7 @@ plots.show(fig, alt="Left: digits that melt into each other and into scribbles. 
 # %% tags=["widget"]
 with training.evaluating(ae2):
     codes = ae2.encoder(test_x)
-widgets.latent_explorer({"AE": ae2.decoder.cpu()}, {"AE": codes}, data.test.labels, shape=shape, priors=())
+widgets.latent_explorer({"AE": deepcopy(ae2.decoder).cpu()}, {"AE": codes}, data.test.labels, shape=shape, priors=())
 
 # %% [markdown]
 # Nothing in the loss ever said where codes may lie or what should happen between them. The decoder is asked about

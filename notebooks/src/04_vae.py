@@ -21,6 +21,7 @@ data_dir: str = ""  # empty: the data folder of the course, else your cache fold
 
 # %%
 import math
+from copy import deepcopy
 from functools import partial
 
 import matplotlib.pyplot as plt
@@ -38,12 +39,14 @@ from course_utils.models.autoregressive.pixelcnn import PixelCNN
 from course_utils.models.vae import kl_or_draw  # noqa: F401  (the quoted `elbo_terms` below uses it)
 from course_utils.nn.mlp import MLP
 
+# %%
 plots.style()
 device = pick_device(device)
 budget = pick_budget(budget, device)
 torch.manual_seed(seed)
 n_train = {"smoke": 600, "class": 8_000, "full": None}[budget]
 n_steps = {"smoke": 60, "class": 2_000, "full": 40_000}[budget]
+n_train = n_train if dataset != "digits" else None  # digits has only 1,197 training images
 print(f"budget {budget} on {device}: {n_steps} training steps for the main models")
 
 # %%
@@ -430,7 +433,8 @@ for name, model in finished.items():
 
 def painter(model):
     """The decoder as a network from codes to grey values, which is what a widget wants."""
-    return model.decoder if hasattr(model.decoder, "__getitem__") else nn.Sequential(model.decoder.network, nn.Sigmoid()).cpu()
+    network = model.decoder if isinstance(model.decoder, nn.Sequential) else nn.Sequential(model.decoder.network, nn.Sigmoid())
+    return deepcopy(network).cpu()
 
 
 known_x, known_y = images.to_float(known.test.images).cpu(), known.test.labels.cpu()
