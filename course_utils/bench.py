@@ -26,6 +26,7 @@ BENCHMARKS = {
     "loop": "course_utils.benchmarks.house:loop",
     "steps": "course_utils.benchmarks.house:steps_per_second",
     "autoregressive": "course_utils.benchmarks.autoregressive:benchmark",
+    "digits": "course_utils.benchmarks.autoregressive:small_digits",
     "sampling": "course_utils.benchmarks.autoregressive:sampling_speed",
     "transfer": "course_utils.benchmarks.transfer:benchmark",
     "widgets": "course_utils.widgets.latency:benchmark",
