@@ -181,4 +181,9 @@ def annealed_importance_sampling(rbm, n_runs=256, n_temperatures=1000):
 # --------------------------------------------------------------------------------------------------------- factories
 def energy_mlp(n_dims=1, hidden_dim=64, scale=1.0):
     """The energy network of the chapters, ``(N, n_dims) -> (N, 1)``; a larger ``scale`` allows finer detail."""
-    return nn.Sequential(FourierFeatures(n_dims, 32, scale), MLP([64, hidden_dim, hidden_dim, 1], activation=nn.SiLU))
+    return nn.Sequential(
+        FourierFeatures(n_dims, 32, scale),
+        MLP([64, hidden_dim, hidden_dim], activation=nn.SiLU),
+        nn.SiLU(),
+        nn.Linear(hidden_dim, 1, bias=False),  # a constant added to every energy cancels in Z
+    )
