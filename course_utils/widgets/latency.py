@@ -2,7 +2,9 @@
 
 A mouse is pressed on a handle or slider and moved 150 times at 60 Hz. For each move the page notes when the browser
 received it and which slider values it asked for; in each frame it notes when the drawing of which values is done.
-Latency is the time between the two for the same values.
+Latency is the time between the two for the same values. Browsers hand a move to the page just before the next frame, so
+half a frame of it (8 ms at 60 Hz, 16 ms at the 95th percentile) passes before any of our code runs; the part after that
+is given apart, as ours.
 """
 
 import statistics
@@ -41,7 +43,7 @@ PROBE = """(root, attribute) => {
   // acts on mousemove, our handles on pointermove.
   for (const kind of ["pointermove", "mousemove"]) window.addEventListener(kind, (event) => {
     const now = asked();
-    if (seen.on && now !== before && !(now in seen.asked)) seen.asked[now] = event.timeStamp;
+    if (seen.on && now !== before && !(now in seen.asked)) seen.asked[now] = [event.timeStamp, performance.now()];
     before = now;
   });
   // Told as soon as the frame's drawing is done.
@@ -54,7 +56,10 @@ REPORT = "() => { const seen = window.__latency; seen.on = false; return seen; }
 
 
 def measure(page, cell, target, where="browser", dx=-150, moves=150):
-    """Drag ``target`` in ``cell`` by ``dx`` pixels: ``{"p50_ms", "p95_ms", "shown", "asked"}``, ``shown`` a share."""
+    """Drag ``target`` in ``cell`` by ``dx`` pixels: ``{"p50_ms", "p95_ms", "ours_p95_ms", "shown", "asked"}``.
+
+    ``asked`` counts the values the drag asked for, ``shown`` is the share of them that a frame showed.
+    """
     knob = cell.locator(target).first
     knob.scroll_into_view_if_needed()
     box, track = knob.bounding_box(), cell.locator(TRACKS[target]).first.bounding_box()
@@ -64,11 +69,17 @@ def measure(page, cell, target, where="browser", dx=-150, moves=150):
     browser.drag(page, knob, dx, moves=moves)
     page.wait_for_timeout(500)
     seen = page.evaluate(REPORT)
-    waits = sorted(seen["shown"][value] - when for value, when in seen["asked"].items() if value in seen["shown"])
-    if len(waits) < 2:
+    both = [[seen["shown"][value] - when for when in times]
+            for value, times in seen["asked"].items() if value in seen["shown"]]
+    if len(both) < 2:
         raise RuntimeError(f"the drag on {target} moved nothing: {len(seen['asked'])} values were asked for")
-    return {"p50_ms": statistics.median(waits), "p95_ms": statistics.quantiles(waits, n=20, method="inclusive")[-1],
-            "shown": len(waits) / len(seen["asked"]), "asked": len(seen["asked"])}
+    waits, ours = zip(*both, strict=True)
+    return {"p50_ms": statistics.median(waits), "p95_ms": _p95(waits), "ours_p95_ms": _p95(ours),
+            "shown": len(both) / len(seen["asked"]), "asked": len(seen["asked"])}
+
+
+def _p95(values):
+    return statistics.quantiles(values, n=20, method="inclusive")[-1]
 
 
 def run(apps=("lab", "notebook"), moves=150):
@@ -98,4 +109,5 @@ def benchmark(setting):
         good = row["p95_ms"] <= bar and (row["shown"] >= SHOWN or where == "kernel")
         yield {"front end": app, "demo": case, "dragged": target, "computed in": where,
                "p50 ms": round(row["p50_ms"], 1), "p95 ms": round(row["p95_ms"], 1), "bar ms": bar,
+               "ours, p95 ms": round(row["ours_p95_ms"], 1),
                "shown": f"{row['shown']:.0%} of {row['asked']}", "met": "yes" if good else "no"}
