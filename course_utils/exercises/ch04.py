@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch.nn import functional as F
+from torch import nn
 
 from course_utils.exercises import Exercise, Probe
 
@@ -105,7 +105,7 @@ def bernoulli_elbo(x, logits, mu, log_var):
     mu, log_var: (B, L), the encoder's output.
     Returns (B,): log p(x | z) - KL(q(z|x) || N(0, I)), in nats, one per image.
     """
-    reconstruction = -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(1)
+    reconstruction = -nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(1)
     return reconstruction - kl_to_standard_normal(mu, log_var)
 
 
@@ -114,7 +114,8 @@ def _elbo_sign(x, logits, mu, log_var):
 
 
 def _elbo_pixel_mean(x, logits, mu, log_var):
-    return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").mean(1) - kl_to_standard_normal(mu, log_var)
+    nll = nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="none").mean(1)
+    return -nll - kl_to_standard_normal(mu, log_var)
 
 
 def _elbo_plus_kl(x, logits, mu, log_var):
