@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from browser.examples import EXAMPLES
+from browser.examples import EXAMPLES, log_joint
 from torch import nn
 
 from course_utils import widgets
@@ -107,6 +107,18 @@ def test_a_callback_that_raises_stops_an_unattended_run(examples):
     assert seen == demo.rehearsal()
     with pytest.raises(ZeroDivisionError):
         demo.observe(lambda values: 1 / 0)
+
+
+@pytest.mark.parametrize("stdin, colab, form", [(True, False, "widgets"), (False, False, "page"), (True, True, "page")])
+def test_who_gets_which_form(monkeypatch, stdin, colab, form):
+    monkeypatch.setattr(demos, "get_ipython", lambda: SimpleNamespace(kernel=SimpleNamespace(_allow_stdin=stdin)))
+    monkeypatch.setitem(demos.sys.modules, "google.colab", SimpleNamespace()) if colab else None
+    assert demos.front_end() == form
+
+
+def test_outside_jupyter_the_page_is_shown(monkeypatch):
+    monkeypatch.setattr(demos, "get_ipython", lambda: None)
+    assert demos.front_end() == "page"
 
 
 def test_attended_callbacks_hear_settled_values_only(attended):
@@ -255,6 +267,8 @@ def test_kl_explorer_marks_the_best_forecasts(examples):
 def test_kl_explorer_wants_one_density_over_the_line():
     with pytest.raises(ValueError, match="one density over the real line"):
         widgets.kl_explorer(densities.eight_gaussians())
+    with pytest.raises(ValueError, match="above 0 everywhere"):
+        widgets.kl_explorer(torch.distributions.Uniform(0.0, 1.0, validate_args=False))
 
 
 # ---- chapter 02 ------------------------------------------------------------------------------------------------------
@@ -278,6 +292,25 @@ def test_completion_names_what_does_not_fit():
         widgets.completion(originals, known, torch.zeros(2, 3, 5, 4, 4), [0.5, 1])
     with pytest.raises(ValueError, match="rising order"):
         widgets.completion(originals, known, torch.zeros(2, 2, 5, 4, 4), [1, 0.5])
+
+
+# ---- chapters 03 and 04: what does not fit is named ------------------------------------------------------------------
+def test_latent_demos_name_what_does_not_fit():
+    network, codes, labels = nn.Linear(3, 16), torch.randn(9, 3), torch.arange(9)
+    shape, images = (1, 4, 4), torch.zeros(9, 1, 4, 4)
+    with pytest.raises(ValueError, match="name the same models"):
+        widgets.latent_explorer({"A": network}, {"B": codes}, labels, shape=shape)
+    with pytest.raises(ValueError, match="share a number of latents"):
+        widgets.latent_explorer({"A": network, "B": network}, {"A": codes, "B": codes[:, :2]}, labels, shape=shape)
+    with pytest.raises(ValueError, match="same 3 or more images, got 9, 2, 9"):
+        widgets.interpolation(network, codes, images[:2], labels)
+    with pytest.raises(ValueError, match=r"mu, sigma \(K, 2\), got"):
+        widgets.posterior_lab(network, images, log_joint, codes, codes)
+    sheets = torch.zeros(2, 3, 3, 1, 4, 4)
+    with pytest.raises(ValueError, match="as many manifolds"):
+        widgets.beta_shelf([1, 2, 3], sheets, [1, 2], [3, 4])
+    with pytest.raises(ValueError, match="positive betas in rising order"):
+        widgets.beta_shelf([2, 1], sheets, [1, 2], [3, 4])
 
 
 # ---- posterior lab ---------------------------------------------------------------------------------------------------

@@ -170,8 +170,8 @@ class Demo:
         state = {s.name: s.value for s in self.sliders}
         state |= {"data": _as_text(self.data), "sliders": self._slider_state(), "settled": {}}
         module = module_text(self.module, self.needs) + "\n" + (JS / "page.js").read_text("utf-8")
-        return PAGE.format(title=html.escape(self.alt), state=json.dumps(state).replace("<", "\\u003c"),
-                           module=module.replace("</script", "<\\/script"))
+        state = json.dumps(state, allow_nan=False).replace("<", "\\u003c")
+        return PAGE.format(title=html.escape(self.alt), state=state, module=module.replace("</script", "<\\/script"))
 
     def png(self):
         """The still picture at the first slider values, as PNG bytes."""

@@ -58,7 +58,10 @@ def _grid(truth):
                          f"{tuple(truth.batch_shape)} and {tuple(truth.event_shape)}")
     centre, spread = float(truth.mean), float(truth.stddev)
     x = torch.linspace(centre - 16 * spread, centre + 16 * spread, 2601, dtype=torch.float64)
-    return x.numpy(), truth.log_prob(x).double().numpy(), centre, spread
+    log_p = truth.log_prob(x).double()
+    if not log_p.isfinite().all():
+        raise ValueError("the truth must have a density above 0 everywhere; otherwise KL(q‖p) is infinite for every q")
+    return x.numpy(), log_p.numpy(), centre, spread
 
 
 def _round(low, high, value):
