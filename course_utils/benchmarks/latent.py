@@ -13,7 +13,6 @@ from functools import partial
 
 import click
 import torch
-from torch import nn
 
 from course_utils import metrics, shipped, training
 from course_utils.data import images
@@ -26,7 +25,7 @@ N_WORDS = 16
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one model is trained. ``make(shape)`` gives the model, ``measure(model, data)`` a dict of test numbers."""
+    """How one model is trained. ``make(data)`` gives the model, ``measure(model, data)`` a dict of test numbers."""
 
     title: str
     make: object
@@ -84,31 +83,34 @@ def words(model, data, n_steps=6_000):
     return {"test_neg_elbo": -bound.item(), "words_in_use": vqvae.perplexity(codes, N_WORDS).item()}
 
 
-def small_ae(shape, latent_dim):
-    return autoencoder.mlp_autoencoder(shape, hidden_dims=(400,), latent_dim=latent_dim)
+def small_ae(data, latent_dim):
+    return autoencoder.mlp_autoencoder(data.shape, hidden_dims=(400,), latent_dim=latent_dim)
 
 
-SIGMOID = partial(autoencoder.sigmoid_autoencoder, n_hidden=1_024)
+def small_vae(data, latent_dim, centred=True):
+    mean_image = images.to_float(data.train.images).mean(0) if centred else None
+    return vae.mlp_vae(data.shape, (400,), latent_dim, mean_image=mean_image)
+
+
+def sigmoid(data, penalty, tied=False):
+    return autoencoder.sigmoid_autoencoder(data.shape, n_hidden=1_024, penalty=penalty, tied=tied)
+
+
 RECIPES = {
-    "vae_784_400_2": Recipe(
-        "VAE 784-400-2", lambda shape: vae.mlp_vae(shape, (400,), 2), bounds, 22_000, 2e-3, ships=True),
-    "vae_784_400_20": Recipe(
-        "VAE 784-400-20", lambda shape: vae.mlp_vae(shape, (400,), 20), bounds, 22_000, 2e-3, ships=True),
-    "vae_tanh_20": Recipe(
-        "VAE 784-400-20, tanh", lambda shape: vae.mlp_vae(shape, (400,), 20, activation=nn.Tanh), bounds, 22_000, 2e-3),
+    "vae_784_400_2": Recipe("VAE 784-400-2", partial(small_vae, latent_dim=2), bounds, 20_000, 3e-3, ships=True),
+    "vae_784_400_20": Recipe("VAE 784-400-20", partial(small_vae, latent_dim=20), bounds, 22_000, 4e-3, ships=True),
     "ae_784_400_2": Recipe(
         "autoencoder 784-400-2", partial(small_ae, latent_dim=2), pixel_error, 10_000, 2e-3, binary=False, ships=True),
     "ae_784_400_32": Recipe(
         "autoencoder 784-400-32", partial(small_ae, latent_dim=32), pixel_error, 16_000, 2e-3, binary=False),
     "sparse": Recipe(
-        "sparse autoencoder, 1024 units", lambda shape: SIGMOID(shape, penalty=autoencoder.sparse_kl(0.5, 0.05)),
+        "sparse autoencoder, 1024 units", partial(sigmoid, penalty=autoencoder.sparse_kl(0.5, 0.05)),
         probe, 4_000, 2e-3, binary=False),
     "contractive": Recipe(
-        "contractive autoencoder, 1024 units",
-        lambda shape: SIGMOID(shape, penalty=autoencoder.contract_sigmoid(0.5), tied=True),
+        "contractive autoencoder, 1024 units", partial(sigmoid, penalty=autoencoder.contract_sigmoid(0.1), tied=True),
         probe, 4_000, 2e-3, binary=False),
     "vqvae": Recipe(
-        "VQ-VAE with a PixelCNN over 7×7 words", lambda shape: vqvae.conv_vqvae(shape, N_WORDS, width=24),
+        "VQ-VAE with a PixelCNN over 7×7 words", lambda data: vqvae.conv_vqvae(data.shape, N_WORDS, width=24),
         words, 4_000, 3e-3, 64, objective=vqvae.with_averaging),
 }  # fmt: skip
 
@@ -117,7 +119,7 @@ def train(recipe, data, device="cpu", seed=0, n_steps=None):
     """A trained model and the CPU seconds it took (all threads added up). Binary models see a new draw every time."""
     n_steps = n_steps or recipe.n_steps
     torch.manual_seed(seed)
-    model = recipe.make(data.shape).to(device)
+    model = recipe.make(data).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     batches = images.batches(data.train.images, recipe.batch_size)

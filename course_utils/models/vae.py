@@ -206,23 +206,49 @@ def _no_labels(y):
 # Factories --------------------------------------------------------------------------------------------------------
 
 
-def vae_784_400_2():
+def vae_784_400_2(mean_image=None):
     """The network of the sources: 784-400-4 (two means, two log-variances) and 2-400-784, ReLU, Bernoulli pixels."""
-    return mlp_vae(hidden_dims=(400,), latent_dim=2)
+    return mlp_vae(hidden_dims=(400,), latent_dim=2, mean_image=mean_image)
 
 
-def mlp_vae(shape=(1, 28, 28), hidden_dims=(400,), latent_dim=20, head=BernoulliHead, beta=1.0, activation=nn.ReLU):
+def mlp_vae(
+    shape=(1, 28, 28),
+    hidden_dims=(400,),
+    latent_dim=20,
+    head=BernoulliHead,
+    beta=1.0,
+    activation=nn.ReLU,
+    mean_image=None,
+):
     """Fully connected VAE for images of ``shape``; the decoder mirrors the encoder.
 
     ``head`` turns the decoder's network into a likelihood: ``BernoulliHead``, ``GaussianHead`` (learned mean and scale;
-    use ``partial(GaussianHead, min_scale=1/256)``) or ``partial(FixedGaussianHead, scale=...)``.
+    use ``partial(GaussianHead, min_scale=1/256)``) or ``partial(FixedGaussianHead, scale=...)``. With ``mean_image``
+    (of ``shape``, the mean over the training set) the encoder sees the difference to it, and a Bernoulli decoder
+    starts from it: the same networks, trained in about two thirds of the steps.
     """
     n_pixels = math.prod(shape)
     out_shape = _out_shape(shape, head)
     encoder = nn.Sequential(nn.Flatten(), MLP([n_pixels, *hidden_dims, 2 * latent_dim], activation))
     widths = [latent_dim, *reversed(hidden_dims), math.prod(out_shape)]
     decoder = nn.Sequential(MLP(widths, activation), nn.Unflatten(1, out_shape))
+    if mean_image is not None:
+        encoder.insert(0, Minus(mean_image))
+        if head is BernoulliHead:
+            with torch.no_grad():
+                decoder[0][-1].bias.copy_(mean_image.flatten().clamp(0.002, 0.998).logit())
     return VAE(GaussianHead(encoder), head(decoder), StandardNormal(latent_dim), beta)
+
+
+class Minus(nn.Module):
+    """``x - constant``; the constant is stored with the weights."""
+
+    def __init__(self, constant):
+        super().__init__()
+        self.register_buffer("constant", constant.detach().clone())
+
+    def forward(self, x):
+        return x - self.constant
 
 
 def conv_vae(shape=(1, 28, 28), latent_dim=20, width=16, head=BernoulliHead, beta=1.0):

@@ -233,3 +233,14 @@ def test_gaussian_head_gives_batch_and_event():
     assert isinstance(q, Independent) and q.batch_shape == (5,) and q.event_shape == (4,)
     assert StandardNormal(4)().log_prob(q.sample()).shape == (5,)
     assert gaussian(torch.zeros(5, 4), torch.zeros(5, 4)).log_prob(torch.zeros(5, 4)).shape == (5,)
+
+
+def test_a_mean_image_is_where_encoder_and_decoder_start():
+    mean_image = torch.rand(1, 8, 8)
+    model = vae.mlp_vae(shape=(1, 8, 8), hidden_dims=(16,), latent_dim=3, mean_image=mean_image)
+    plain = nn.Sequential(*list(model.encoder.network)[1:])
+    x = torch.rand(5, 1, 8, 8).round()
+    torch.testing.assert_close(model.encoder(x).mean, plain(x - mean_image).chunk(2, 1)[0])
+    with torch.no_grad():
+        model.decoder.network[0][-1].weight.zero_()
+    torch.testing.assert_close(model.sample_means(2)[0], mean_image.clamp(0.002, 0.998))
