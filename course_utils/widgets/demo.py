@@ -193,7 +193,9 @@ class Demo:
     def _repr_mimebundle_(self, include=None, exclude=None):
         bundle = {"text/html": self.html(), "image/png": base64.b64encode(self.png()).decode()}
         if front_end() == "widgets":
-            bundle |= self.view._repr_mimebundle_()
+            # By hand, because ipywidgets 7 (which Colab still has) cannot be asked for it.
+            view = {"version_major": 2, "version_minor": 0, "model_id": self.view.model_id}
+            bundle["application/vnd.jupyter.widget-view+json"] = view
         return bundle | {"text/plain": repr(self)}, {"image/png": {"alt": self.alt}}
 
     def __repr__(self):

@@ -7,7 +7,8 @@ from browser.examples import EXAMPLES
 
 from course_utils.widgets import browser
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+# one group: tests that run in parallel share the server
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.xdist_group("jupyter")]
 ASKED = "(root) => Object.fromEntries(root.model.get('sliders').map((s) => [s.name, root.model.get(s.name)]))"
 TELL = """async (name) => {
   const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
