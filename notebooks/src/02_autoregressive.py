@@ -629,7 +629,7 @@ print(f"a tenth of the pixels carries {share:.0%} of the bits")
 # ## 2.6 Better models that somebody trained for longer
 #
 # Your model learned for a minute or two. From here on we use models of the same kind that were trained for longer; they come with the course as files of about
-# 150 kilobytes. (With a data set that has no such file we go on with yours.) The second one is a gated PixelCNN that is told the class $y$: it learned $p(x\mid y)$.
+# 100 kilobytes. (With a data set that has no such file we go on with yours.) The second one is a gated PixelCNN that is told the class $y$: it learned $p(x\mid y)$.
 
 # %%
 longer = pixelcnn.PixelCNN(shape).to(device)
@@ -657,7 +657,7 @@ plots.show(
 # %% [markdown]
 # Many of them could be real. Others are strokes that lead nowhere: the model decides one pixel at a time and never plans the whole digit.
 #
-# **Touch it.** Click or hover on a pixel to see which earlier pixels it looks at, with one stack and with two. Move the slider to paint the pixels in order and watch the chance of ink
+# **Touch it.** Click or hover on a pixel to see which earlier pixels it looks at, with one stack and with two (the second model is told the class as well). Move the slider to paint the pixels in order and watch the chance of ink
 # before each is drawn.
 
 # %%
@@ -897,7 +897,7 @@ plots.show(
 )
 
 # %% [markdown]
-# Where the beginning leaves a choice, the endings differ, and they are *different digits*, not a blur of them. A model trained to minimise squared error would paint the average of all endings instead: grey fog. This is what it means to model a distribution.
+# Where the beginning leaves a choice, the endings differ: the same hook may become a 7, a 2 or a 3. They are *different digits*, not a blur of them. A model trained to minimise squared error would paint the average of all endings instead: grey fog. This is what it means to model a distribution.
 #
 # **Temperature.** Divide every logit by $T$ before drawing:
 #
@@ -925,9 +925,12 @@ grids = [sampling.cached_sample(longer, 9, uniforms=uniforms, temperature=T) for
 fig, axes = plt.subplots(1, 4, figsize=(9.5, 2.9))
 for ax, T, grid in zip(axes, temperatures, grids):
     plots.draw_images(ax, grid, columns=3, title=f"T = {T}")
-plots.show(fig, alt="Samples at four temperatures: few plain strokes when cold, varied digits at one, crumbling strokes when hot.")
+plots.show(fig, alt="Samples at four temperatures: mostly blank paper when cold, varied digits at one, crumbling strokes when hot.")
 
 # %% [markdown]
+# Look at the coldest sheet. Most of it is blank. Pixel after pixel the likeliest choice is "no ink", and a cold model always takes the likeliest choice. It never dares to begin. The most probable image of all is
+# no digit: section 2.10 comes back to this.
+#
 # Both at once, for your hand: pick a beginning, move the temperature, and let the endings be painted pixel by pixel. All endings are drawn with the same random numbers, so that only the temperature changes. **Guess first:** does a low temperature give the *right* ending more often?
 
 # %%
@@ -1046,7 +1049,7 @@ ax.set(xlabel="NLL on the test set [nats per image], lower is better", title=f"B
 plots.show(fig, alt="Bars of test NLL for all models, from independent pixels down to the PixelCNNs; the student's in orange.")
 
 # %% [markdown]
-# *Seconds are of one processor core. Your rows are measured on fewer test images, so they may differ by a nat for that reason alone.*
+# *Seconds are of one processor core. Your rows are measured on fewer test images, so they may differ by a few nats for that reason alone. "Given the class" is the cost of $x$ when $y$ is known; whoever stores the label as well pays $\log 10 = 2.3$ nats more.*
 
 # %% [markdown] tags=["fold"]
 # ## Going deeper: pixels as tokens
