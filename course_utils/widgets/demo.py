@@ -29,8 +29,9 @@ JS = Path(__file__).parent / "js"
 DTYPES = ("float16", "float32", "float64", "uint8", "int32", "bool")
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
 body {{ margin: 0; background: #fff; font: 14px/1.4 system-ui, 'DejaVu Sans', sans-serif; color: #1f2933; }}
-#sliders {{ max-width: 700px; padding: 8px 14px 4px; box-sizing: border-box; }}
-#sliders label {{ display: grid; grid-template-columns: 9em 1fr 4em; gap: 10px; align-items: center; }}
+#sliders {{ max-width: 700px; padding: 8px 14px 4px; box-sizing: border-box; display: grid; gap: 2px 24px;
+  grid-template-columns: repeat({columns}, minmax(0, 1fr)); }}
+#sliders label {{ display: grid; grid-template-columns: {label}em 1fr 3.5em; gap: 10px; align-items: center; }}
 #sliders input {{ width: 100%; accent-color: #0072B2; }} #sliders output {{ text-align: right; }}
 </style><div id="demo"></div><div id="sliders"></div><script type="application/json" id="state">{state}</script>
 <script type="module">{module}</script></html>"""
@@ -115,8 +116,10 @@ class Demo:
     def view(self):
         """The widget with its sliders below it; each slider moves its trait in the browser, without the kernel."""
         if self._view is None:
-            knobs = [self._knob(slider) for slider in self.sliders]
-            self._view = ipywidgets.VBox([self.live, *knobs], layout={"max_width": "700px"})
+            columns = f"repeat({self._columns()}, minmax(0, 1fr))"
+            knobs = ipywidgets.GridBox([self._knob(slider) for slider in self.sliders],
+                                       layout={"grid_template_columns": columns})
+            self._view = ipywidgets.VBox([self.live, knobs], layout={"max_width": "700px"})
         return self._view
 
     @property
@@ -154,10 +157,19 @@ class Demo:
         answer = np.ascontiguousarray(self.answer(message["question"]))
         live.send({"answer": message["ask"], "question": message["question"]}, buffers=[answer.tobytes()])
 
+    def _columns(self):
+        """Many sliders with short names stand in two columns."""
+        return 2 if len(self.sliders) > 4 and self._label_width() < 5 else 1
+
+    def _label_width(self):
+        """Room for the longest label, in em."""
+        return 1 + 0.6 * max(len(slider.label) for slider in self.sliders)
+
     def _knob(self, slider):
         knob = ipywidgets.FloatSlider(
             value=slider.value, min=slider.low, max=slider.high, step=slider.step, description=slider.label,
-            readout_format=f".{slider.digits}f", style={"description_width": "9em"}, layout={"width": "auto"})
+            readout_format=f".{slider.digits}f", layout={"width": "auto"},
+            style={"description_width": f"{self._label_width()}em"})
         knob.link = ipywidgets.jslink((knob, "value"), (self.live, slider.name))
         return knob
 
@@ -171,7 +183,8 @@ class Demo:
         state |= {"data": _as_text(self.data), "sliders": self._slider_state(), "settled": {}}
         module = module_text(self.module, self.needs) + "\n" + (JS / "page.js").read_text("utf-8")
         state = json.dumps(state, allow_nan=False).replace("<", "\\u003c")
-        return PAGE.format(title=html.escape(self.alt), state=state, module=module.replace("</script", "<\\/script"))
+        return PAGE.format(title=html.escape(self.alt), columns=self._columns(), label=self._label_width(), state=state,
+                           module=module.replace("</script", "<\\/script"))
 
     def png(self):
         """The still picture at the first slider values, as PNG bytes."""

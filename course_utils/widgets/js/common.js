@@ -308,8 +308,10 @@ const course = (() => {
 
   // Text with a white rim, readable on top of curves.
   function write(ctx, text, x, y) {
+    ctx.save();
     ctx.lineWidth = 4; ctx.lineJoin = "round"; ctx.strokeStyle = "rgba(255,255,255,.9)";
     ctx.strokeText(text, x, y);
+    ctx.restore();
     ctx.fillText(text, x, y);
   }
 
