@@ -246,7 +246,7 @@ plots.show(
 record(independent_nats=nats["independent pixels"], mixture_nats=nats["class mixture"], logistic_nats=nats["logistic pixels"])
 
 # %% [markdown]
-# Even one matrix has learned that ink comes in strokes. What it cannot do is *combine* evidence: each pixel before adds or subtracts its
+# Given enough steps, even one matrix learns that ink comes in strokes. What it cannot do is *combine* evidence: each pixel before adds or subtracts its
 # vote, and no two pixels can mean something together that they do not mean alone. For that we need hidden units.
 #
 # ## 2.3 MADE: cut the right wires
@@ -476,7 +476,7 @@ checks.close(pixelcnn.gate(a), a[:, :3].tanh() / (1 + (-a[:, 3:]).exp()), what="
 # %% [markdown]
 # ## 2.5 Train one, and read the result in bytes
 #
-# We train the plain PixelCNN: a first layer of kind A with a $7\times7$ kernel, six residual blocks (each *adds* a masked convolution to what comes in), and two $1\times1$ convolutions that turn features
+# We train the plain PixelCNN: a first layer of kind A with a $7\times7$ kernel, six residual blocks (each *adds* a masked convolution to what comes in), and two $1\times1$ convolutions (the same linear layer at every place) that turn features
 # into logits. The blind spot costs it little here, and it is twice as fast. One addition matters: a convolution does not know *where* it is, so every place has a learned
 # vector of its own, `place`. This is the whole network:
 
@@ -628,7 +628,7 @@ print(f"a tenth of the pixels carries {share:.0%} of the bits")
 #
 # ## 2.6 Better models that somebody trained for longer
 #
-# Your model learned for a minute or two. From here on we use models of the same kind that were trained for longer; they come with the course as files of about
+# Your model learned for a short time. From here on we use models of the same kind that were trained for longer; they come with the course as files of about
 # 100 kilobytes. (With a data set that has no such file we go on with yours.) The second one is a gated PixelCNN that is told the class $y$: it learned $p(x\mid y)$.
 
 # %%
