@@ -15,6 +15,7 @@ import math
 import torch
 from torch import nn
 
+from course_utils.nn.centre import Minus, start_at
 from course_utils.nn.conv import ConvDecoder, ConvEncoder
 from course_utils.nn.mlp import MLP
 
@@ -181,12 +182,21 @@ def linear_autoencoder(n_features, latent_dim):
     return Autoencoder(nn.Linear(n_features, latent_dim), nn.Linear(latent_dim, n_features))
 
 
-def mlp_autoencoder(shape=(1, 28, 28), hidden_dims=(400,), latent_dim=32, corrupt=None, activation=nn.ReLU):
-    """Fully connected; the decoder mirrors the encoder and ends in a sigmoid, because pixels live in [0, 1]."""
+def mlp_autoencoder(
+    shape=(1, 28, 28), hidden_dims=(400,), latent_dim=32, corrupt=None, activation=nn.ReLU, mean_image=None
+):
+    """Fully connected; the decoder mirrors the encoder and ends in a sigmoid, because pixels live in [0, 1].
+
+    With ``mean_image`` (of ``shape``, the mean over the training set) the encoder sees the difference to it and the
+    decoder starts from it, so training need not find it first.
+    """
     n_pixels = math.prod(shape)
     encoder = nn.Sequential(nn.Flatten(), MLP([n_pixels, *hidden_dims, latent_dim], activation))
     widths = [latent_dim, *reversed(hidden_dims), n_pixels]
     decoder = nn.Sequential(MLP(widths, activation), nn.Sigmoid(), nn.Unflatten(1, shape))
+    if mean_image is not None:
+        encoder.insert(0, Minus(mean_image))
+        start_at(decoder[0][-1], mean_image)
     return Autoencoder(encoder, decoder, corrupt)
 
 

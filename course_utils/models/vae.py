@@ -19,6 +19,7 @@ from torch.distributions import MultivariateNormal
 from torch.distributions.kl import kl_divergence
 
 from course_utils.distributions import BernoulliHead, FixedGaussianHead, GaussianHead, StandardNormal
+from course_utils.nn.centre import Minus, start_at
 from course_utils.nn.conv import ConvDecoder, ConvEncoder
 from course_utils.nn.mlp import MLP
 
@@ -235,20 +236,8 @@ def mlp_vae(
     if mean_image is not None:
         encoder.insert(0, Minus(mean_image))
         if head is BernoulliHead:
-            with torch.no_grad():
-                decoder[0][-1].bias.copy_(mean_image.flatten().clamp(0.002, 0.998).logit())
+            start_at(decoder[0][-1], mean_image)
     return VAE(GaussianHead(encoder), head(decoder), StandardNormal(latent_dim), beta)
-
-
-class Minus(nn.Module):
-    """``x - constant``; the constant is stored with the weights."""
-
-    def __init__(self, constant):
-        super().__init__()
-        self.register_buffer("constant", constant.detach().clone())
-
-    def forward(self, x):
-        return x - self.constant
 
 
 def conv_vae(shape=(1, 28, 28), latent_dim=20, width=16, head=BernoulliHead, beta=1.0):

@@ -177,7 +177,8 @@ plots.show(fig, alt="With learned codes the error falls much lower than with fix
 # %% quote="course_utils.models.autoencoder:Autoencoder"
 
 # %% verifies=["3.2"]
-ae = autoencoder.mlp_autoencoder(shape, hidden_dims=(400,), latent_dim=32)
+average = train_x.mean(0)  # by (3.1) the best without a code: encoder and decoder start from it
+ae = autoencoder.mlp_autoencoder(shape, hidden_dims=(400,), latent_dim=32, mean_image=average)
 history = fit(ae, n_steps, "autoencoder, 32 latents")
 with torch.no_grad():
     x = train_x[:50]
@@ -282,7 +283,7 @@ for n_latents in sizes:
     mean, components, _ = autoencoder.pca(flat, n_latents)
     back = mean + (flat_test - mean) @ components.T @ components
     curve["PCA"].append(autoencoder.squared_error(flat_test, back).mean().item() / n_pixels)
-    mlp = autoencoder.mlp_autoencoder(shape, latent_dim=n_latents)
+    mlp = autoencoder.mlp_autoencoder(shape, latent_dim=n_latents, mean_image=average)
     conv = autoencoder.conv_autoencoder(shape, latent_dim=n_latents, width=12)
     for name, model, lr in (("autoencoder (MLP)", mlp, 2e-3), ("autoencoder (conv)", conv, 6e-3)):
         fit(model, n_steps // 2, f"{name}, {n_latents} latents", lr=lr)
@@ -316,7 +317,7 @@ record(pca32_mse=curve["PCA"][-1], mlp2_mse=curve["autoencoder (MLP)"][0], conv3
 # has not seen them.
 
 # %%
-ae2 = autoencoder.mlp_autoencoder(shape, hidden_dims=(400, 100), latent_dim=2)
+ae2 = autoencoder.mlp_autoencoder(shape, hidden_dims=(400, 100), latent_dim=2, mean_image=average)
 fit(ae2, n_steps, "autoencoder, 2 latents")
 with training.evaluating(ae2):
     plane = ae2.encoder(test_x).cpu()
@@ -533,7 +534,7 @@ check("3.3", contractive_tanh)
 
 # %%
 noise = 0.5
-denoiser = autoencoder.mlp_autoencoder(shape, hidden_dims=(400,), latent_dim=128, corrupt=autoencoder.add_noise(noise))
+denoiser = autoencoder.mlp_autoencoder(shape, (400,), 128, corrupt=autoencoder.add_noise(noise), mean_image=average)
 fit(denoiser, n_steps, "denoising autoencoder")
 clean = test_x[:10]
 noisy = autoencoder.add_noise(noise)(clean)

@@ -601,7 +601,7 @@ check("4.4", iwae_bound)
 # %%
 vae20 = vae.mlp_vae(shape, hidden_dims=(400,), latent_dim=20, mean_image=mean_image)
 fit(vae20, n_steps, "VAE, 20 latents", lr=3e-3)
-ae20 = autoencoder.mlp_autoencoder(shape, hidden_dims=(400,), latent_dim=20)
+ae20 = autoencoder.mlp_autoencoder(shape, hidden_dims=(400,), latent_dim=20, mean_image=mean_image)
 fit(ae20, n_steps // 2, "autoencoder, 20 latents", lr=2e-3)
 elbo20, nll20 = evaluate(vae20, test_x)
 with training.evaluating(vae20):  # Bayes' wall, measured: 1,000 codes drawn blindly from the prior, as in section 4.2

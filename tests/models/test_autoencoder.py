@@ -176,3 +176,12 @@ def test_linear_probe_reads_what_is_linear_and_nothing_else():
     assert metrics.linear_probe(x[:300], exclusive[:300], x[300:], exclusive[300:]) < 0.8
     z = torch.cat([x, signs.prod(1, keepdim=True)], 1)
     assert metrics.linear_probe(z[:300], exclusive[:300], z[300:], exclusive[300:]) == 1.0
+
+
+def test_a_mean_image_is_where_training_starts():
+    mean_image = torch.rand(1, 4, 4) * 0.9 + 0.05
+    model = ae.mlp_autoencoder(shape=(1, 4, 4), hidden_dims=(8,), latent_dim=3, mean_image=mean_image)
+    x = torch.rand(5, 1, 4, 4)
+    torch.testing.assert_close(model.encoder(x), model.encoder[1:](x - mean_image))
+    torch.nn.init.zeros_(model.decoder[0][-1].weight)
+    torch.testing.assert_close(model(x), mean_image.expand(5, -1, -1, -1))
