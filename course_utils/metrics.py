@@ -59,7 +59,7 @@ def bits_per_dim(log_prob, n_dims):
     return -log_prob / (n_dims * math.log(2.0))
 
 
-def linear_probe(features, labels, test_features, test_labels, weight_decay=1e-3, max_iter=200):
+def linear_probe(features, labels, test_features, test_labels, weight_decay=1e-4, max_iter=300):
     r"""Test accuracy of multinomial logistic regression on fixed ``features`` ``(N, D)``: can it read them?
 
     Features are centred and scaled by their spread over the training set; the loss is the mean cross-entropy plus

@@ -41,6 +41,8 @@ def test_commitment_pulls_the_encoder_and_not_the_word():
 def test_perplexity_counts_the_words_in_use():
     assert vqvae.perplexity(torch.zeros(2, 3, 3, dtype=torch.long), 8).item() == pytest.approx(1)
     assert vqvae.perplexity(torch.arange(8).view(2, 2, 2), 8).item() == pytest.approx(8)
+    uneven = torch.tensor([0, 0, 0, 1]).view(1, 2, 2)                # entropy of (3/4, 1/4): 0.5623 nats
+    assert vqvae.perplexity(uneven, 8).item() == pytest.approx(1.7548, abs=1e-4)
 
 
 def test_reading_never_moves_the_words():
