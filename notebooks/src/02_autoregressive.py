@@ -71,13 +71,15 @@ for level in range(3):
     cut = []
     for pixels, left, length in pieces:
         p = chance_of_ink(pixels)
-        cut += [((*pixels, 0), left, length * (1 - p)), ((*pixels, 1), left + length * (1 - p), length * p)]
+        white = length * (1 - p)
+        cut += [((*pixels, 0), left, white), ((*pixels, 1), left + white, length - white)]
     pieces = cut
     for pixels, left, length in pieces:
-        ax.barh(2 - level, length, 0.9, left, color=plots.PALETTE[0] if pixels[-1] else "#dde3ea", edgecolor="white")
-        ax.text(left + length / 2, 2 - level, "".join(map(str, pixels)), ha="center", va="center", fontsize=9,
-                color="white" if pixels[-1] else "black")
-ax.set(xlabel="share of the strip", yticks=[2, 1, 0], yticklabels=["pixel 1", "pixels 1–2", "pixels 1–3"], xlim=(0, 1))
+        paint, word = (plots.PALETTE[0], "white") if pixels[-1] else ("#dde3ea", "black")
+        ax.barh(2 - level, length, 0.9, left, color=paint, edgecolor="white")
+        ax.text(left + length / 2, 2 - level, "".join(map(str, pixels)), ha="center", va="center", color=word)
+ax.set(xlabel="share of the strip", xlim=(0, 1))
+ax.set_yticks([2, 1, 0], ["pixel 1", "pixels 1–2", "pixels 1–3"])
 ax.set_title("One strip, cut pixel by pixel (blue: the new pixel is ink)")
 plots.show(fig, alt="A strip of length one is cut in two by the first pixel, in four by the second, in eight by the third.")
 
@@ -265,19 +267,22 @@ record(independent_nats=nats["independent pixels"], mixture_nats=nats["class mix
 
 # %% verifies=["2.4"]
 ranks = torch.arange(9)
-into, between, out, direct = made.made_masks(ranks, widths=(12, 12))
-paths = out @ between @ into if out.is_floating_point() else out.float() @ between.float() @ into.float()  # how many ways from d' to d
+into, between, out = (mask.float() for mask in made.made_masks(ranks, widths=(12, 12))[:3])
+paths = out @ between @ into  # entry (i, j): the number of ways from input j to output i
 checks.true(paths.triu() == 0, what="no path from a pixel to itself or to an earlier one")
 checks.true(paths.tril(-1)[1:, :1] > 0, what="there are paths from the first pixel to all later ones")
-careless = (ranks[:, None] >= torch.linspace(0, 8, 12).round()).float() @ (torch.linspace(0, 8, 12).round()[:, None] >= ranks).float()
+hidden = torch.linspace(0, 7, 12).round()
+careless = (ranks[:, None] >= hidden).float() @ (hidden[:, None] >= ranks).float()
 checks.fails(lambda: careless.triu() == 0, what="with ≥ at the last step as well nothing leaks")
 
 fig, axes = plt.subplots(1, 4, figsize=(9.5, 3))
-panels = {"inputs → hidden": into, "hidden → hidden": between, "hidden → outputs": out, "paths, input → output": paths > 0}
+panels = {"inputs → hidden": into, "hidden → hidden": between, "hidden → outputs": out,
+          "paths, input → output": paths > 0}  # fmt: skip
 for ax, (title, mask) in zip(axes, panels.items()):
     ax.imshow(mask, cmap="Blues", vmin=0, vmax=1.3)
     ax.set_title(title, fontsize=10)
-    ax.set(xlabel="from", ylabel="to", xticks=range(0, mask.shape[1], 2), yticks=range(0, mask.shape[0], 2))
+    ax.set(xlabel="from", ylabel="to")
+    ax.set(xticks=range(0, mask.shape[1], 2), yticks=range(0, mask.shape[0], 2))
 plots.show(fig, alt="Three masks of a small MADE and their product, which has nothing on or above the diagonal.")
 
 # %% [markdown]
@@ -290,7 +295,7 @@ model.out.bias.data = log_odds.clone()
 train(model, n_steps, batch_size=32, lr=2e-3)
 order = sampling.raster_order(shape).to(device)
 x = test_x[0].flatten()
-flipped = torch.where(torch.eye(n_pixels, device=device).bool(), 1 - x, x)  # row j: the image with pixel j flipped
+flipped = torch.where(torch.eye(n_pixels, device=device).bool(), 1 - x, x)  # row j: pixel j is flipped
 with training.evaluating(model):
     change = (model.params(flipped.view(-1, *shape)) - model.params(x.view(1, *shape))).flatten(1).abs()
 change = change[order][:, order]  # row: the flipped pixel, column: the logit, both in reading order
