@@ -12,7 +12,7 @@ from PIL import Image
 FIGURES = {
     "01": "The classifier's confidence on digits, letters",
     "02": "Four half-hidden digits",
-    "03": "A plane of dots coloured",
+    "03": "Four rows: noisy digits",
     "04": "Left: codes fill the disc",
 }
 WIDTH, GAP = 620, 24  # pixels of one column, and between pictures
