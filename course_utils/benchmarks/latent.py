@@ -97,8 +97,14 @@ def sigmoid(data, penalty, tied=False):
 
 
 RECIPES = {
-    "vae_784_400_2": Recipe("VAE 784-400-2", partial(small_vae, latent_dim=2), bounds, 20_000, 3e-3, ships=True),
-    "vae_784_400_20": Recipe("VAE 784-400-20", partial(small_vae, latent_dim=20), bounds, 22_000, 4e-3, ships=True),
+    "vae_784_400_2": Recipe(
+        "VAE 784-400-2", partial(small_vae, latent_dim=2, centred=False), bounds, 22_000, 2e-3, ships=True),
+    "vae_784_400_20": Recipe(
+        "VAE 784-400-20", partial(small_vae, latent_dim=20, centred=False), bounds, 22_000, 2e-3, ships=True),
+    "vae_784_400_2_centred": Recipe(
+        "VAE 784-400-2 from the mean image", partial(small_vae, latent_dim=2), bounds, 20_000, 3e-3),
+    "vae_784_400_20_centred": Recipe(
+        "VAE 784-400-20 from the mean image", partial(small_vae, latent_dim=20), bounds, 22_000, 4e-3),
     "ae_784_400_2": Recipe(
         "autoencoder 784-400-2", partial(small_ae, latent_dim=2), pixel_error, 10_000, 2e-3, binary=False, ships=True),
     "ae_784_400_32": Recipe(
