@@ -611,6 +611,19 @@ with training.evaluating(vae20):  # Bayes' wall, measured: 1,000 codes drawn bli
 print(f"log p(x) estimated with 1,000 draws: from the prior {blind:.0f}, from the encoder {guided:.0f} nats")
 record(vae20_elbo=elbo20, vae20_nll=nll20)
 
+# %% [markdown]
+# Longer runs of the same networks, made with `python -m course_utils.benchmarks.latent`, and yours in the last row. The ELBO is a bound, so the
+# importance-weighted number ($k=200$) stands beside it. Never compare numbers from two data sets.
+
+# %%
+print(f"{'model':<36}{'data':<13}{'−ELBO':>8}{'−log p':>8}{'steps':>8}")
+for name in ("handwriting", "mnist"):
+    for row in shipped.results(f"latent_{name}.json")["rows"]:
+        if "test_nll" in row:
+            print(f"{row['title']:<36}{name:<13}{row['test_neg_elbo']:8.1f}{row['test_nll']:8.1f}{row['n_steps']:8,}")
+print(f"{'yours, 2 latents':<36}{data.name:<13}{elbo2:8.1f}{nll2:8.1f}{n_steps:8,}")
+print(f"{'yours, 20 latents':<36}{data.name:<13}{elbo20:8.1f}{nll20:8.1f}{n_steps:8,}")
+
 # %%
 with training.evaluating(vae20, ae20, vae2):
     x = test_x[:24]
