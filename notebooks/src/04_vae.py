@@ -616,13 +616,13 @@ record(vae20_elbo=elbo20, vae20_nll=nll20)
 # importance-weighted number ($k=200$) stands beside it. Never compare numbers from two data sets.
 
 # %%
-print(f"{'model':<36}{'data':<13}{'−ELBO':>8}{'−log p':>8}{'steps':>8}")
+print(f"{'model':<38}{'data':<13}{'−ELBO':>8}{'−log p':>8}{'steps':>8}")
 for name in ("handwriting", "mnist"):
     for row in shipped.results(f"latent_{name}.json")["rows"]:
         if "test_nll" in row:
-            print(f"{row['title']:<36}{name:<13}{row['test_neg_elbo']:8.1f}{row['test_nll']:8.1f}{row['n_steps']:8,}")
-print(f"{'yours, 2 latents':<36}{data.name:<13}{elbo2:8.1f}{nll2:8.1f}{n_steps:8,}")
-print(f"{'yours, 20 latents':<36}{data.name:<13}{elbo20:8.1f}{nll20:8.1f}{n_steps:8,}")
+            print(f"{row['title']:<38}{name:<13}{row['test_neg_elbo']:8.1f}{row['test_nll']:8.1f}{row['n_steps']:8,}")
+print(f"{'yours, 2 latents':<38}{data.name:<13}{elbo2:8.1f}{nll2:8.1f}{n_steps:8,}")
+print(f"{'yours, 20 latents':<38}{data.name:<13}{elbo20:8.1f}{nll20:8.1f}{n_steps:8,}")
 
 # %%
 with training.evaluating(vae20, ae20, vae2):
