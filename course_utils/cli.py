@@ -1,8 +1,13 @@
 """The ``course`` command. Each subcommand lives beside the code it runs and is imported only when it is called."""
 
+import os
 from importlib import import_module
 
 import click
+
+# Threads of torch that wait for each other keep their cores busy by default. Where two programs share two cores, that
+# made training 20 times slower. It must be said before torch is imported; what a command starts inherits it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 COMMANDS = {  # name: where it lives, and one line of help that can be shown without importing it
     "lab": ("course_utils.lab:main", "Open JupyterLab on your own copies of the chapters."),

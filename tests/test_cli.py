@@ -1,5 +1,6 @@
 """The ``course`` command: what it lists, and what it says when a part is not installed."""
 
+import os
 import subprocess
 import sys
 
@@ -39,3 +40,9 @@ def test_help_needs_neither_torch_nor_the_instructor_part():
 def test_the_module_is_the_command():
     done = subprocess.run([sys.executable, "-m", "course_utils", "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.startswith("Usage: course ")
+
+
+def test_waiting_threads_give_their_core_away():
+    code = "import course_utils.cli, os; print(os.environ['OMP_WAIT_POLICY'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() in ("PASSIVE", os.environ.get("OMP_WAIT_POLICY", "PASSIVE"))
