@@ -6,7 +6,7 @@ from importlib import import_module
 import click
 
 # Threads of torch that wait for each other keep their cores busy by default. Where two programs share two cores, that
-# made training 20 times slower. It must be said before torch is imported; what a command starts inherits it.
+# made training 20 to 30 times slower. It must be said before torch is imported; what a command starts inherits it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 COMMANDS = {  # name: where it lives, and one line of help that can be shown without importing it
