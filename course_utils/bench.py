@@ -28,6 +28,7 @@ BENCHMARKS = {
     "autoregressive": "course_utils.benchmarks.autoregressive:benchmark",
     "digits": "course_utils.benchmarks.autoregressive:small_digits",
     "sampling": "course_utils.benchmarks.autoregressive:sampling_speed",
+    "latent": "course_utils.benchmarks.latent:benchmark",
     "transfer": "course_utils.benchmarks.transfer:benchmark",
     "widgets": "course_utils.widgets.latency:benchmark",
 }
