@@ -122,7 +122,7 @@ record(cnn_accuracy=metrics.accuracy(cnn_log_p, test_y), linear_accuracy=metrics
 # Here are the first three on the same digits. The colours are the labels, and the methods have not seen them.
 
 # %%
-n_points = min({"smoke": 300, "class": 1_000, "full": 2_000}[budget], len(data.train.images))
+n_points = min({"smoke": 200, "class": 1_000, "full": 2_000}[budget], len(data.train.images))
 rows = images.to_float(data.train.images[:n_points]).flatten(1).cpu()
 labels = data.train.labels[:n_points].cpu()
 pca = PCA(n_components=2, random_state=seed).fit(rows)
@@ -331,7 +331,7 @@ def errors(world, n, test):
 
 # %%
 sizes = [30, 60, 120, 300, 1_000, 4_000]
-repeats = {"smoke": 5, "class": 25, "full": 100}[budget]
+repeats = {"smoke": 3, "class": 25, "full": 100}[budget]
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.4))
 for ax, world, title in zip(axes, [world_a, world_b], ["World A: LDA's story is true", "World B: it is not"]):
     test = world(5_000)
@@ -849,9 +849,9 @@ widgets.kl_explorer(truth=densities.two_bumps())
 
 # %%
 bumps = densities.two_bumps()
-line, cell = checks.grid((-12, 12), n=2_000)
+line, cell = checks.grid((-12, 12), n=1_000)
 log_p = bumps.log_prob(line.reshape(-1, *bumps.event_shape)).double().reshape(-1)
-settings = torch.cartesian_prod(torch.linspace(-3, 3, 61), torch.linspace(0.4, 3.5, 63)).double()  # (μ, σ)
+settings = torch.cartesian_prod(torch.linspace(-3, 3, 31), torch.linspace(0.4, 3.5, 32)).double()  # (μ, σ)
 log_q = torch.distributions.Normal(settings[:, :1], settings[:, 1:]).log_prob(line.flatten())  # (settings, points)
 p, q = log_p.exp() * cell, log_q.exp() * cell
 entropy = distributions.entropy_of
