@@ -249,7 +249,79 @@ def _step_probes(generator):
     ]  # fmt: skip
 
 
-# --------------------------------------------------------------------------------------------------- 2.6 the leak
+# --------------------------------------------------------------------------------- 2.6 drawing, at any temperature
+def sample_pixels(weight, bias, uniforms, temperature):
+    """Draw images from logistic pixels, a_i = b_i + sum over j < i of w_ij x_j, one pixel after the other.
+
+    weight: (D, D), zero on and above its diagonal.
+    bias: (D,).
+    uniforms: (B, D), the random numbers: pixel i is ink where uniforms[:, i] is below its chance of ink.
+    temperature: a number T above 0; every logit is divided by it before the pixel is drawn.
+    Returns (B, D), entries 0 or 1.
+    """
+    x = torch.zeros_like(uniforms)
+    for i in range(len(bias)):
+        logits = bias[i] + x @ weight[i]
+        x[:, i] = (uniforms[:, i] < torch.sigmoid(logits / temperature)).to(x)
+    return x
+
+
+def _draw_all_at_once(weight, bias, uniforms, temperature):
+    return (uniforms < torch.sigmoid(bias / temperature)).to(uniforms)
+
+
+def _draw_feeds_chances(weight, bias, uniforms, temperature):
+    p = torch.zeros_like(uniforms)
+    for i in range(len(bias)):
+        p[:, i] = torch.sigmoid((bias[i] + p @ weight[i]) / temperature)
+    return (uniforms < p).to(uniforms)
+
+
+def _draw_without_temperature(weight, bias, uniforms, temperature):
+    return sample_pixels(weight, bias, uniforms, 1.0)
+
+
+def _draw_temperature_upside_down(weight, bias, uniforms, temperature):
+    return sample_pixels(weight, bias, uniforms, 1 / temperature)
+
+
+def _draw_tempers_the_bias(weight, bias, uniforms, temperature):
+    return sample_pixels(weight, bias / temperature, uniforms, 1.0)
+
+
+def _draw_from_its_end(weight, bias, uniforms, temperature):
+    x = torch.zeros_like(uniforms)
+    for i in reversed(range(len(bias))):
+        x[:, i] = (uniforms[:, i] < torch.sigmoid((bias[i] + x @ weight[i]) / temperature)).to(x)
+    return x
+
+
+def _draw_white_for_ink(weight, bias, uniforms, temperature):
+    return sample_pixels(weight, bias, 1 - uniforms, temperature)
+
+
+def _draw_probes(generator):
+    weight = 2 * torch.randn(9, 9, generator=generator, dtype=D).tril(-1)
+    bias = torch.randn(9, generator=generator, dtype=D)
+    uniforms = torch.rand(64, 9, generator=generator, dtype=D)
+    chain = torch.zeros(6, 6, dtype=D)
+    chain[range(1, 6), range(5)] = 80.0
+    copies = torch.full((6,), -40.0, dtype=D)
+    copies[0] = 0
+    return [
+        Probe("each pixel copies the one before it, so an image is all ink or all white",
+              (chain, copies, torch.rand(8, 6, generator=generator, dtype=D), 1.0),
+              "Pixel i has to see the pixels that were drawn before it: as 0 or 1, not as chances."),
+        Probe("the images that these random numbers give at T = 1", (weight, bias, uniforms, 1.0),
+              "Ink where the random number is below the chance of ink, from the first pixel to the last."),
+        Probe("T = 1/2 makes every pixel more decided", (weight, bias, uniforms, 0.5),
+              "Divide the whole logit by T, then apply the sigmoid."),
+        Probe("T = 3 makes every pixel less decided", (weight, bias, uniforms, 3.0),
+              "Divide the whole logit by T, then apply the sigmoid."),
+    ]  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------------------- 2.7 the leak
 def causal_logits(x, weight, bias):
     """Logits of every pixel from the k pixels before it: a one-dimensional PixelCNN of kind A.
 
@@ -309,6 +381,9 @@ EXERCISES = (
              (_blind_everything_unseen, _blind_with_itself, _blind_upper_left, _blind_negative_too, _blind_rows_above)),
     Exercise("2.5", 2, cached_step, _step_probes,
              (_step_forgets_above, _step_keeps_memory, _step_flipped, _step_new_first, _step_without_itself)),
-    Exercise("2.6", 2, causal_logits, _leak_probes,
+    Exercise("2.6", 2, sample_pixels, _draw_probes,
+             (_draw_all_at_once, _draw_feeds_chances, _draw_without_temperature, _draw_temperature_upside_down,
+              _draw_tempers_the_bias, _draw_from_its_end, _draw_white_for_ink)),
+    Exercise("2.7", 2, causal_logits, _leak_probes,
              (_leak_starting_code, _leak_centred, _leak_two_back, _leak_wraps_around)),
 )  # fmt: skip
