@@ -5,9 +5,10 @@ from importlib import import_module
 
 import click
 
-# Threads of torch that wait for each other keep their cores busy by default. Where two programs share two cores, that
-# made training 20 to 30 times slower. It must be said before torch is imported; what a command starts inherits it.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads of torch that wait for each other keep their cores busy, by default for so long that training becomes 20 times
+# slower where another program wants a core. A short wait, then sleep: on an idle machine nearly as fast as the default,
+# on a busy one a small loss. It must be said before torch is imported; what a command starts inherits it.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 COMMANDS = {  # name: where it lives, and one line of help that can be shown without importing it
     "lab": ("course_utils.lab:main", "Open JupyterLab on your own copies of the chapters."),

@@ -1,7 +1,9 @@
 """What every test can rely on: one thread per worker, pictures without a window, random numbers of its own."""
 
 import os
+import signal
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with Ctrl-C turned off
 if "PYTEST_XDIST_WORKER" in os.environ:                    # workers that each take all cores only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")

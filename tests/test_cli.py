@@ -42,7 +42,9 @@ def test_the_module_is_the_command():
     assert done.returncode == 0 and done.stdout.startswith("Usage: course ")
 
 
-def test_waiting_threads_give_their_core_away():
-    code = "import course_utils.cli, os; print(os.environ['OMP_WAIT_POLICY'])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip() in ("PASSIVE", os.environ.get("OMP_WAIT_POLICY", "PASSIVE"))
+def test_waiting_threads_soon_give_their_core_away():
+    code = "import course_utils.cli, os; print(os.environ['GOMP_SPINCOUNT'])"
+    free = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    for environment, expected in ((free, "2000"), (free | {"GOMP_SPINCOUNT": "7"}, "7")):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+        assert done.stdout.strip() == expected
