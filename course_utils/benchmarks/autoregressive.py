@@ -16,7 +16,7 @@ import torch
 from course_utils import shipped, training
 from course_utils.data import images
 from course_utils.models.autoregressive.baselines import LogisticPixels, PixelHistograms
-from course_utils.models.autoregressive.made import MADE
+from course_utils.models.autoregressive.made import MADE, random_orders
 from course_utils.models.autoregressive.outputs import Head
 from course_utils.models.autoregressive.pixelcnn import GatedPixelCNN, PixelCNN
 from course_utils.models.autoregressive.pixelrnn import DiagonalBiLSTM, PixelRNN, RowLSTM
@@ -39,19 +39,26 @@ class Recipe:
     labels: bool = False
 
 
+def four_orders(shape):
+    return random_orders(4, math.prod(shape), torch.Generator().manual_seed(0))
+
+
 RECIPES = {
     "independent": Recipe("independent pixels", lambda shape, k: PixelHistograms(shape)),
     "mixture": Recipe("class mixture", lambda shape, k: PixelHistograms(shape, n_classes=k)),
     "logistic": Recipe("logistic pixels (FVSBN)", lambda shape, k: LogisticPixels(shape), 4_000, 2e-3, 100),
     "made": Recipe("MADE", lambda shape, k: MADE(shape, hidden=(1000,)), 11_000, 1e-3, 128),
+    "made_orders": Recipe("MADE, mixture of 4 random orders",
+                          lambda shape, k: MADE(shape, hidden=(1000,), orders=four_orders(shape)), 2_500, 1e-3, 128),
     "rowlstm": Recipe("PixelRNN, Row LSTM", lambda shape, k: PixelRNN(shape, layer=RowLSTM), 2_500, 4e-3),
     "bilstm": Recipe("PixelRNN, Diagonal BiLSTM",
-                     lambda shape, k: PixelRNN(shape, layer=DiagonalBiLSTM, width=24), 2_500, 4e-3),
+                     lambda shape, k: PixelRNN(shape, layer=DiagonalBiLSTM, width=24), 700, 4e-3),
     "pixelcnn": Recipe("PixelCNN", lambda shape, k: PixelCNN(shape), 6_500, 4e-3),
-    "gated": Recipe("gated PixelCNN", lambda shape, k: GatedPixelCNN(shape), 2_500, 4e-3),
+    "gated": Recipe("gated PixelCNN", lambda shape, k: GatedPixelCNN(shape, width=16), 2_000, 4e-3),
     "conditional": Recipe("gated PixelCNN given the class",
                           lambda shape, k: GatedPixelCNN(shape, width=16, n_classes=k), 2_000, 4e-3, labels=True),
-    "transformer": Recipe("pixel transformer", lambda shape, k: PixelTransformer(shape), 1_000, 2e-3),
+    "transformer": Recipe("pixel transformer, small",
+                          lambda shape, k: PixelTransformer(shape, width=32, n_heads=2, n_blocks=2), 1_400, 3e-3, 8),
 }
 
 
