@@ -1264,11 +1264,11 @@ for T in (None, *temperatures):
     print(f"{f'T = {T}' if T else 'the truth':10}{same:21.0%}{ink:14.0f} pixels{apart:17.0f} pixels")
 
 # %% [markdown]
-# The guess has a sober answer: no. Cooling from $T=1$ to $0.4$ brings about as many true digits, as far as so few
-# images can tell. (A longer count, over 400 digits, gave 70, 71, 71 and 61 % from cold to hot.) What it does bring is
-# less ink, and endings that are more alike: the popular answer more often, not the right one. Heating does harm. The
-# model's own frequencies, and with them its honest doubt, are found at $T=1$ only.
-#
+# The guess has a sober answer: hardly. With 120 digits a difference of nine per cent can be chance, and a longer count,
+# over 400, gave 70, 71, 71 and 61 % from cold to hot. What cooling surely brings is less ink, and endings that are more
+# alike: the popular answer more often, not the right one. Heating does harm. The model's own frequencies, and with them
+# its honest doubt, are found at $T=1$ only.
+
 # %% [markdown]
 # ## 2.10 A high likelihood is not a seal of approval
 #
@@ -1401,11 +1401,12 @@ plots.show(fig, alt="Bars of test NLL for all models, from independent pixels do
 #   for more than having many.
 # * Four random orders on one set of weights are two nats behind a single order, after as many steps. The mixture is an
 #   honest model. It is not a free one.
-# * The gated PixelCNN is no better than the plain one in about the same time, 87.1 nats against 86.6. So the blind spot
-#   cannot cost much on these images.
-# * The two PixelRNNs need few training steps, but they draw with the naive sampler: one minute for 64 images with the
-#   Row LSTM, five with the Diagonal BiLSTM. The PixelCNN's cache takes a third of a second.
-# * The small transformer learns slowest. No window tells it which pixels are near, so it must find that out first.
+# * The gated PixelCNN is no better than the plain one in about the same time, 87.1 nats against 86.6 (a plain step is
+#   cheaper, so there were more of them). The blind spot seems to cost little on these images.
+# * The two PixelRNNs come close, but they draw with the naive sampler: one minute for 64 images with the Row LSTM, five
+#   with the Diagonal BiLSTM. The PixelCNN's cache takes a third of a second.
+# * The small transformer is behind the other networks of the table. No window tells it which pixels are near, so
+#   it must find that out first, and 1,400 steps are few.
 # * Knowing the class saves the gated PixelCNN 3.4 nats. For a perfect model it would be 2.3 at most, since ten equally
 #   likely labels say no more than $\log 10$. So the label has also made the learning easier.
 
