@@ -327,7 +327,9 @@ def only_run(out):
     "--data-dir", type=click.Path(file_okay=False), help="Where data sets lie.  [default: the checkout's data/]"
 )
 @click.option("--out", type=click.Path(file_okay=False), default="build/run", show_default=True)
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Chapters at the same time.")
+@click.option(
+    "--jobs", type=click.IntRange(1), show_default="one a core, at most 4", help="Chapters at the same time."
+)
 @click.option(
     "--resume", is_flag=True, help="Keep chapters that passed with the same notebook, parameters and package."
 )
@@ -367,7 +369,10 @@ def main(chapters, budget, dataset, seed, device, data_dir, out, jobs, resume, t
         others = plan(path.resolve() for path in folder.glob("*.ipynb") if path.resolve() not in sources)
         others = [chapter for chapter in others if chapter.keep()]  # run before, and still what a run would give
         waiting = [chapter for chapter in todo if chapter.result is None]
-        threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
+        cores = os.cpu_count() or 1
+        jobs = jobs or min(cores, 4)
+        at_once = max(1, min(jobs, len(waiting)))
+        threads = max(1, cores // at_once) if at_once > 1 else None
         interrupted = False
         with report.progress(todo) as show:
             try:
