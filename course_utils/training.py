@@ -9,6 +9,7 @@ import contextlib
 import html
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -320,7 +321,7 @@ def cached(name, model, train, *, folder=None, **key):
     """
     folder = cache_folder() if folder is None else Path(folder)
     before = fingerprint(name, model, train, steps, key, torch.__version__, random_state(model))
-    path = folder / f"{name}-{before[:16]}.safetensors"
+    path = folder / f"{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-')}-{before[:16]}.safetensors"
     if path.exists():
         try:
             history = restore(path, model, before)

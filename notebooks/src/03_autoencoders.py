@@ -55,10 +55,14 @@ n_pixels = train_x[0].numel()
 def fit(model, n_steps, description, lr=2e-3, batch_size=128):
     """Adam with a learning rate that falls to zero along a half cosine; the recipe of every model in this chapter."""
     model.to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
-    batches = images.batches(data.train.images, batch_size)
-    return training.fit(model.loss, optimizer, batches, n_steps, description=description, scheduler=schedule)
+
+    def train():
+        optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
+        batches = images.batches(data.train.images, batch_size)
+        return training.fit(model.loss, optimizer, batches, n_steps, description=description, scheduler=schedule)
+
+    return training.cached(description, model, train)  # run the chapter again, and this is only read from disk
 
 
 def error_per_pixel(model, x):

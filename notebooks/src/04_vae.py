@@ -59,11 +59,14 @@ test_x, test_y = images.to_float(fixed.test.images), data.test.labels
 def fit(model, n_steps, description, lr=1e-3, batch_size=100, prepare=images.binarise, objective=None):
     """Adam, the learning rate falls to zero along a half cosine; images are binarised anew each time they are seen."""
     model.to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
-    batches = map(prepare, images.batches(data.train.images, batch_size))
-    objective = objective or model.loss
-    return training.fit(objective, optimizer, batches, n_steps, description=description, scheduler=schedule)
+
+    def train():
+        optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
+        batches = map(prepare, images.batches(data.train.images, batch_size))
+        return training.fit(objective or model.loss, optimizer, batches, n_steps, description=description, scheduler=schedule)
+
+    return training.cached(description, model, train)  # run the chapter again, and this is only read from disk
 
 
 # %% [markdown]
