@@ -1264,7 +1264,7 @@ for T in (None, *temperatures):
     print(f"{f'T = {T}' if T else 'the truth':10}{same:21.0%}{ink:14.0f} pixels{apart:17.0f} pixels")
 
 # %% [markdown]
-# The guess has a sober answer: hardly. With 120 digits a difference of nine per cent can be chance, and a longer count,
+# The guess has a sober answer: hardly. With 120 digits a difference of ten per cent can be chance, and a longer count,
 # over 400, gave 70, 71, 71 and 61 % from cold to hot. What cooling surely brings is less ink, and endings that are more
 # alike: the popular answer more often, not the right one. Heating does harm. The model's own frequencies, and with them
 # its honest doubt, are found at $T=1$ only.
