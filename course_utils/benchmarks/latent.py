@@ -13,6 +13,7 @@ from functools import partial
 
 import click
 import torch
+from torch import nn
 
 from course_utils import metrics, shipped, training
 from course_utils.data import images
@@ -87,9 +88,9 @@ def small_ae(data, latent_dim):
     return autoencoder.mlp_autoencoder(data.shape, hidden_dims=(400,), latent_dim=latent_dim)
 
 
-def small_vae(data, latent_dim, centred=True):
+def small_vae(data, latent_dim, centred=True, activation=nn.ReLU):
     mean_image = images.to_float(data.train.images).mean(0) if centred else None
-    return vae.mlp_vae(data.shape, (400,), latent_dim, mean_image=mean_image)
+    return vae.mlp_vae(data.shape, (400,), latent_dim, activation=activation, mean_image=mean_image)
 
 
 def sigmoid(data, penalty, tied=False):
@@ -104,7 +105,8 @@ RECIPES = {
     "vae_784_400_2_centred": Recipe(
         "VAE 784-400-2 from the mean image", partial(small_vae, latent_dim=2), bounds, 20_000, 3e-3),
     "vae_784_400_20_centred": Recipe(
-        "VAE 784-400-20 from the mean image", partial(small_vae, latent_dim=20), bounds, 22_000, 4e-3),
+        "VAE 784-400-20, GELU, from the mean image", partial(small_vae, latent_dim=20, activation=nn.GELU),
+        bounds, 34_000, 5e-3),
     "ae_784_400_2": Recipe(
         "autoencoder 784-400-2", partial(small_ae, latent_dim=2), pixel_error, 10_000, 2e-3, binary=False, ships=True),
     "ae_784_400_32": Recipe(
