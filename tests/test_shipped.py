@@ -34,8 +34,7 @@ def test_a_shipped_model_still_fits_its_data():
 @pytest.mark.parametrize("dataset", ["handwriting", "mnist"])
 def test_tables_are_complete_and_private_to_nobody(dataset):
     rows = shipped.results(f"autoregressive_{dataset}.json")["rows"]
-    slow = {"handwriting": set(), "mnist": {"made_orders", "bilstm"}}[dataset]  # rows that a table may lack
-    assert set(RECIPES) - slow <= {row["name"] for row in rows}
+    assert {row["name"] for row in rows} == set(RECIPES)
     for row in rows:
         assert set(row) >= MADE_BY
         assert 78 < row["test_nats"] < 230                           # below: a leak, until shown otherwise
