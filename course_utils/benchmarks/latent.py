@@ -103,7 +103,7 @@ RECIPES = {
     "vae_784_400_20": Recipe(
         "VAE 784-400-20", partial(small_vae, latent_dim=20, centred=False), bounds, 22_000, 2e-3, ships=True),
     "vae_784_400_2_centred": Recipe(
-        "VAE 784-400-2 from the mean image", partial(small_vae, latent_dim=2), bounds, 20_000, 3e-3),
+        "VAE 784-400-2 from the mean image", partial(small_vae, latent_dim=2), bounds, 32_000, 3e-3),
     "vae_784_400_20_centred": Recipe(
         "VAE 784-400-20, GELU, from the mean image", partial(small_vae, latent_dim=20, activation=nn.GELU),
         bounds, 34_000, 5e-3),
@@ -115,7 +115,7 @@ RECIPES = {
         "sparse autoencoder, 1024 units", partial(sigmoid, penalty=autoencoder.sparse_kl(0.5, 0.05)),
         probe, 4_000, 2e-3, binary=False),
     "contractive": Recipe(
-        "contractive autoencoder, 1024 units", partial(sigmoid, penalty=autoencoder.contract_sigmoid(0.1), tied=True),
+        "contractive autoencoder, 1024 units", partial(sigmoid, penalty=autoencoder.contract_sigmoid(2.0), tied=True),
         probe, 4_000, 2e-3, binary=False),
     "vqvae": Recipe(
         "VQ-VAE with a PixelCNN over 7×7 words", lambda data: vqvae.conv_vqvae(data.shape, N_WORDS, width=24),

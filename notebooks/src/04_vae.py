@@ -913,8 +913,9 @@ def dequantised(x):
     return (255 * x + torch.rand_like(x)) / 256
 
 
-def climb(head, draw, n_steps=150 if budget == "smoke" else 600):
+def climb(head, draw):
     """Gradient ascent on log p of one pixel: its log-density after every step."""
+    n_steps = 150 if budget == "smoke" else 600
     numbers = torch.zeros(1, 2, requires_grad=True)  # mu and log-variance
     optimizer = torch.optim.Adam([numbers], lr=0.05)
     batches = iter(lambda: draw(torch.zeros(100, 1)), None)  # the pixel is black in every image
