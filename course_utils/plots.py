@@ -94,6 +94,22 @@ def captioned(images, captions, columns=6, title="", width=8.0):
     return figure
 
 
+def draw_seen(ax, seen, title="", centre=(8, 8)):
+    """Draw into axes what one pixel sees: ``seen`` (H, W) booleans, in reading order.
+
+    Black is the pixel at ``centre``, blue an earlier pixel that it sees, red an earlier one that it does not see, grey
+    all that comes later.
+    """
+    place = torch.arange(seen.numel()).view_as(seen)
+    now = centre[0] * seen.shape[1] + centre[1]
+    picture = torch.where(place > now, 0, torch.where(seen, 1, 2))
+    colours = torch.tensor([[0.93, 0.93, 0.93], [0.34, 0.71, 0.91], [0.84, 0.37, 0.0]])[picture]
+    colours[centre] = 0
+    ax.imshow(colours.numpy())
+    ax.set(title=title, xticks=[], yticks=[])
+    return ax
+
+
 def density(ax, log_prob, low, high, n=150, title="", cmap="viridis"):
     """Draw exp(log_prob) of a 2-D density on a square grid into axes; ``log_prob: (N, 2) -> (N,)``."""
     axis = torch.linspace(low, high, n)

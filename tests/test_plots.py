@@ -33,3 +33,16 @@ def test_a_figure_without_alternative_text_is_an_error():
     with pytest.raises(ValueError, match="alternative text"):
         plots.show(plt.figure(), alt=" ")
     plt.close("all")
+
+
+def test_draw_seen_paints_later_seen_missed_and_the_pixel_itself():
+    figure, ax = plt.subplots()
+    seen = torch.zeros(3, 3, dtype=torch.bool)
+    seen[0, 1] = seen[2, 2] = True  # (2, 2) comes later, so it must stay grey
+    plots.draw_seen(ax, seen, "view", centre=(1, 1))
+    picture = torch.as_tensor(ax.images[0].get_array())
+    plt.close(figure)
+    later, blue, red = picture[1, 2], picture[0, 1], picture[0, 0]
+    assert (picture[1, 1] == 0).all() and ax.get_title() == "view"
+    assert torch.equal(picture[2, 2], later) and torch.equal(picture[1, 0], red)
+    assert blue[2] > blue[0] and red[0] > red[2] and len({tuple(c.tolist()) for c in (later, blue, red)}) == 3

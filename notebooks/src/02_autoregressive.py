@@ -28,12 +28,12 @@ data_dir: str = ""  # empty: the data folder of the course, else your cache fold
 import math
 import time
 import zlib
-from unittest import mock
 
 import matplotlib.pyplot as plt
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from course_utils import checks, coding, metrics, plots, shipped, training, widgets
 from course_utils.chapter import pick_budget, pick_device, record
@@ -107,25 +107,32 @@ plots.show(fig, alt="A strip of length one, cut in two by the first pixel, in 4 
 #
 # So $Z=1$, **whatever** the factors are, as long as each is a probability over its own pixel and sees only pixels
 # before it, in one fixed order. Let us be unkind to both equations. For (2.1) we take a random distribution over all
-# 512 binary images of $3\times3$ pixels. For (2.2) we take a network with random weights that nobody ever trained.
+# 512 binary images of $3\times3$ pixels, and read the pixels in a random order. For (2.2) we take a network with random
+# weights that nobody ever trained.
 
 # %% verifies=["2.1", "2.2"] tags=["nbval-check-output"]
 states = checks.all_binary(9, dtype=torch.float64)  # (512, 9): every image of 3×3 binary pixels
 joint = torch.distributions.Dirichlet(torch.ones(512, dtype=torch.float64)).sample()  # any distribution at all
 product, before, group = torch.ones(512).double(), torch.ones(1).double(), torch.zeros(512).long()
-for i in range(9):
-    longer = group + (2**i * states[:, i]).long()  # images that agree in pixels 1 … i share a number
+independent_pixels = torch.ones(512).double()
+for i, pixel in enumerate(torch.randperm(9).tolist()):
+    longer = group + (2**i * states[:, pixel]).long()  # images that agree in all pixels read so far share a number
     upto = torch.zeros(2 ** (i + 1), dtype=torch.float64).index_add(0, longer, joint)  # p(x_≤i)
-    product *= upto[longer] / before[group]
+    factor = upto / before.repeat(2)
+    assert torch.allclose(factor.view(2, -1).sum(0), torch.ones(2**i).double())  # one, over its own pixel, for any past
+    product *= factor[longer]
+    ink = (joint * states[:, pixel]).sum()
+    independent_pixels *= torch.where(states[:, pixel] == 1, ink, 1 - ink)
     before, group = upto, longer
-checks.close(product, joint, what="the product of conditionals is the joint, for a random joint")
+checks.close(product, joint, what="the product of conditionals is the joint: random joint, random order")
+checks.fails(lambda: torch.allclose(independent_pixels, joint, rtol=1e-2), what="so is the product of p(x_i)")
 
 nobody_trained_it = made.MADE((1, 3, 3), hidden=(50,)).double()  # of section 2.3; here only its random weights matter
 for weight in nobody_trained_it.parameters():
     nn.init.normal_(weight)
 checks.sums_to_one(nobody_trained_it.log_prob, states.view(-1, 1, 3, 3), what="a random network: 512 numbers sum to 1")
-leaky = torch.distributions.Bernoulli(logits=6 * states - 3)  # a pixel that sees itself, and copies what it sees
-total = leaky.log_prob(states).sum(1).exp().sum()
+p = torch.sigmoid(6 * states - 3)  # a pixel that sees itself, and copies what it sees
+total = torch.where(states == 1, p, 1 - p).prod(1).sum()
 print(f"pixels that see themselves: the 512 products sum to {total:.0f}")
 checks.fails(lambda: abs(total - 1) < 0.1, what="if pixels see what they should not, the sum is 1")
 
@@ -300,9 +307,14 @@ into, between, out, direct = (mask.double() for mask in made.made_masks(ranks, w
 paths = out @ between @ into
 earlier = ranks[:, None] > ranks  # what we want, from the reading order alone
 checks.true((paths > 0) == earlier, what="a path from every earlier pixel, and from no other")
-checks.true(direct.bool() == earlier, what="the same for the direct wires")
+formulas = {"in": (into, hidden[:, None] >= ranks), "hidden": (between, hidden[:, None] >= hidden),
+            "out": (out, ranks[:, None] > hidden), "direct": (direct, ranks[:, None] > ranks)}  # fmt: skip
+for name, (mask, formula) in formulas.items():
+    checks.true(mask.bool() == formula, what=f"the mask “{name}” is (2.4)")
 careless = (ranks[:, None] >= hidden).double() @ between @ into
 checks.fails(lambda: careless.triu() == 0, what="with ≥ at the last step as well nothing leaks")
+sparse = out @ (hidden[:, None] == hidden).double() @ into
+checks.fails(lambda: sparse == paths, what="wires between equal ranks alone give as many paths")
 
 # %%
 panels = {"inputs → hidden": (into, ranks, hidden), "hidden → hidden": (between, hidden, hidden),
@@ -474,23 +486,13 @@ def seen_from(layers, centre=(8, 8), size=17, repeats=4):
     return seen
 
 
-def draw_seen(ax, seen, title, centre=(8, 8)):
-    place = torch.arange(seen.numel()).view_as(seen)
-    now = centre[0] * seen.shape[1] + centre[1]
-    picture = torch.where(place > now, 0, torch.where(seen, 1, 2))  # later, seen, earlier but not seen
-    colours = torch.tensor([[0.93, 0.93, 0.93], [0.34, 0.71, 0.91], [0.84, 0.37, 0.0]])[picture]
-    colours[centre] = 0
-    ax.imshow(colours)
-    ax.set(title=title, xticks=[], yticks=[])
-
-
 # %%
 plain = pixelcnn.PixelCNN((1, 17, 17), width=16, n_blocks=6, first=3)
 seen = seen_from([plain.first, *plain.blocks])
 legend = "blue: seen · red: earlier, but not seen · grey: later · black: the pixel itself"
 fig, axes = plt.subplots(1, 4, figsize=(9.5, 2.9))
 for ax, k in zip(axes, (0, 1, 3, 6)):
-    draw_seen(ax, seen[k], f"first layer + {k} block{'s' * (k != 1)}")
+    plots.draw_seen(ax, seen[k], f"first layer + {k} block{'s' * (k != 1)}")
 fig.suptitle(legend, fontsize=10)
 plots.show(fig, alt="The view grows layer by layer, but a wedge above and to the right stays unseen: the blind spot.")
 up, right = torch.meshgrid(8 - torch.arange(17), torch.arange(17) - 8, indexing="ij")  # as seen from the pixel
@@ -535,9 +537,11 @@ check("2.4", blind_spot)
 #    h &\leftarrow h + W_3\operatorname{gate}\big(W_1 * h + W_2\,a + W_y\,y\big) .
 #    \end{aligned} \tag{2.7} $$
 #
-# $W_0 *$ is a convolution over the rows above, $W_1 *$ one over the pixel's own row to the left, and $\odot$
-# multiplies entry by entry. The horizontal stack is given $a$ as it is *before* its gate. The label $y$, if we want
-# one, is a vector with a single 1.
+# The first $v$ is a convolution over the pixel rows *strictly above*. The first $h$ is one over the pixels *strictly to
+# the left*, plus this $v$: mask A. From then on $v$ in a row knows only rows above, so $W_0 *$ may cover its own row
+# and the rows above. $W_1 *$ covers the own place and the places to its left: mask B. $\odot$ multiplies entry by
+# entry. The horizontal stack is given $a$ as it is *before* its gate. The label $y$, if we want one, is a vector with a
+# single 1.
 
 # %% quote="course_utils.models.autoregressive.pixelcnn:GatedLayer.forward"
 
@@ -556,19 +560,36 @@ s, t = (layer.beside(h) + layer.label(y)[:, :, None, None]).chunk(2, 1)
 without_v = h + layer.mix(s.tanh() * t.sigmoid())
 checks.fails(lambda: torch.allclose(new_h, without_v), what="the horizontal stack can do without the vertical one")
 
+by_hand = F.conv2d(F.pad(v, (1, 1, 1, 0)), layer.above.weight, layer.above.bias)
+checks.close(a, by_hand, what="W_0 sees its own row of v and the row above")
+by_hand = F.conv2d(F.pad(h, (1, 0)), layer.beside.weight, layer.beside.bias)
+checks.close(layer.beside(h), by_hand, what="W_1 sees its own place and the one to the left")
+above_only = F.conv2d(F.pad(v, (1, 1, 2, -1)), layer.above.weight, layer.above.bias)
+checks.fails(lambda: torch.allclose(a, above_only), what="W_0 skips its own row of v")
+
 # %%
 gated = pixelcnn.GatedPixelCNN((1, 17, 17), width=16, n_blocks=6, first=3)
 first_layer = lambda x: (gated.first_above(x), gated.first(x) + gated.first_above(x))  # noqa: E731
 seen_gated = seen_from([first_layer, *[lambda state, block=block: block(*state) for block in gated.blocks]])
 fig, axes = plt.subplots(1, 4, figsize=(9.5, 2.9))
 for ax, k in zip(axes, (0, 1, 3, 6)):
-    draw_seen(ax, seen_gated[k], f"first + {k} gated layer{'s' * (k != 1)}")
+    plots.draw_seen(ax, seen_gated[k], f"first + {k} gated layer{'s' * (k != 1)}")
 fig.suptitle(legend, fontsize=10)
 plots.show(fig, alt="The two stacks see a full rectangle above and everything to the left: there is no blind spot.")
 box = torch.zeros(17, 17, dtype=torch.bool)
 box[1:8, 1:16], box[8, 1:8] = True, True  # seven rows up and seven columns to each side
 checks.true(seen_gated[6] == box, what="seven layers see the full box above and to the left")
 checks.fails(lambda: seen[6] == box, what="so does the plain stack")
+
+# %% [markdown]
+# Both networks have to obey the law of the chapter: random weights, and a sum over all small images.
+
+# %%
+for build in (pixelcnn.PixelCNN, pixelcnn.GatedPixelCNN):
+    network = build((1, 3, 3), width=8, n_blocks=2, first=3).double()
+    for weight in network.parameters():
+        nn.init.normal_(weight)
+    checks.sums_to_one(network.log_prob, all_images, what=f"{build.__name__}, random weights: the sum is 1")
 
 # %% [markdown]
 # ## 2.5 Train one, and read the result in bytes
@@ -849,20 +870,33 @@ up, right = torch.meshgrid(5 - torch.arange(9), torch.arange(9) - 4, indexing="i
 layouts = {
     "Row LSTM: a triangle": (pixelrnn.RowLSTM, (up >= 0) & (right <= up) & (right >= -1 - up)),
     "Diagonal LSTM: the upper left": (pixelrnn.DiagonalLSTM, (up >= 0) & (right <= 0)),
-    "Diagonal BiLSTM: all that is earlier": (pixelrnn.DiagonalBiLSTM, (up > 0) | ((up == 0) & (right <= 0))),
+    "Diagonal BiLSTM: every place before": (pixelrnn.DiagonalBiLSTM, (up > 0) | ((up == 0) & (right <= 0))),
 }
 fig, axes = plt.subplots(1, 3, figsize=(8.5, 3.1))
 for ax, (title, (layer, expected)) in zip(axes, layouts.items()):
     found = heard(layer(4, 4))
-    draw_seen(ax, found, title, centre=(5, 4))
+    plots.draw_seen(ax, found, title, centre=(5, 4))
     checks.true(found == expected, what=title)
 fig.suptitle(legend.replace("seen", "heard"), fontsize=10)
-plots.show(fig, alt="What one layer hears: a triangle above, the upper left, and everything before the pixel.")
+plots.show(fig, alt="What one layer hears: a triangle above, the upper left, and every place before the pixel.")
 
 # %% [markdown]
 # These pictures are of one layer, which may hear its own place too, like a mask B. What it reads has passed a
-# convolution of kind A. Next the check of (2.10), and the law of the chapter: random weights, and a sum over all small
-# images.
+# convolution of kind A. So "every place" is not yet "every pixel". A whole network of Diagonal BiLSTMs misses one: the
+# last of the row above, unless the first convolution reaches it.
+
+# %%
+network = pixelrnn.PixelRNN((1, 9, 9), layer=pixelrnn.DiagonalBiLSTM, width=8, first=3)
+nn.init.normal_(network.out.weight)
+seen_by_all = torch.zeros(9, 9, dtype=torch.bool)
+for _ in range(4):
+    x = torch.randn(1, 1, 9, 9, requires_grad=True)
+    seen_by_all |= torch.autograd.grad(network.params(x)[0, 0, 5, 4].sum(), x)[0][0, 0] != 0
+missed = (torch.arange(81).view(9, 9) < 5 * 9 + 4) & ~seen_by_all
+checks.true(missed.nonzero().tolist() == [[4, 8]], what="one earlier pixel is missed: the last of the row above")
+
+# %% [markdown]
+# Next the check of (2.10), and the law of the chapter: random weights, and a sum over all small images.
 
 # %% verifies=["2.10"]
 gates, c = torch.randn(3, 8, 5, dtype=torch.float64), torch.randn(3, 2, 5, dtype=torch.float64)
@@ -1023,25 +1057,15 @@ checks.true(skewed[0, 0, :, 3] == torch.tensor([3.0, 6.0, 9.0, 12.0]), what="col
 
 # %% [markdown]
 # Both samplers take the random numbers as an argument: one uniform number decides one pixel. Given *the same* numbers
-# they must draw *the same* images. That is a law we can check to the last pixel. And we count: how many places does
-# each compute?
+# they must draw *the same* images. That is a law we can check to the last pixel.
 
-# %% verifies=["2.11"]
+# %%
 N = 10
 small = pixelcnn.PixelCNN((1, N, N), width=8, n_blocks=2).double()
 nn.init.normal_(small.out.weight)
 uniforms = torch.rand(4, 1, N, N, dtype=torch.float64)
-computed = []  # places computed in each pass of the network
-hook = small.mix.register_forward_hook(lambda _, __, h: computed.append(h[0, 0].numel()))
-naive = sampling.ancestral_sample(small, 4, uniforms=uniforms)
-hook.remove()
-one_place = pixelcnn.PixelCNNCache.pixel  # every layer at one place
-with mock.patch.object(pixelcnn.PixelCNNCache, "pixel", autospec=True, side_effect=one_place) as asked:
-    cached = sampling.cached_sample(small, 4, uniforms=uniforms)
+naive, cached = (draw(small, 4, uniforms=uniforms) for draw in (sampling.ancestral_sample, sampling.cached_sample))
 checks.true(cached == naive, what="the cached sampler draws the same images")
-checks.true((len(computed), sum(computed)) == (N**2, N**4), what=f"naive: {N**2} passes, {N**4:,} places computed")
-checks.true(asked.call_count == N**2, what=f"cached: {asked.call_count} places computed")
-checks.fails(lambda: sum(computed) == asked.call_count, what="the naive sampler computes no more places")
 
 # %%
 cache, params, apart = small.start_cache(naive), small.params(naive).detach(), 0.0
@@ -1051,6 +1075,34 @@ with torch.no_grad():
         for j in range(N):
             apart = max(apart, (cache.pixel(j, 0) - params[:, 0, i, j]).abs().max().item())
 checks.true(apart < 1e-10, what="the cache's logits are those of the full network, to 1e-10")
+
+# %% [markdown]
+# Now we count the multiplications. If the side $N$ doubles, the work of the naive sampler should grow by $2^4=16$,
+# that of the cache by $2^2=4$. And a whole cached image should cost no more than a single pass of the network.
+
+
+# %% verifies=["2.11"]
+def multiplications(run):
+    with FlopCounterMode(display=False) as counter:  # it counts a multiplication and its addition as two
+        run()
+    return counter.get_total_flops() / 2
+
+
+work = {}
+for n in (8, 16):
+    network = pixelcnn.PixelCNN((1, n, n), width=8, n_blocks=2)
+    for draw in (sampling.ancestral_sample, sampling.cached_sample):
+        work[draw, n] = multiplications(lambda: draw(network, 1))
+        print(f"N = {n:2}, {draw.__name__:16} {work[draw, n]:13,.0f} multiplications")
+for draw, power in ((sampling.ancestral_sample, 4), (sampling.cached_sample, 2)):
+    what = f"{draw.__name__}: twice the side, {2**power} times the work"
+    checks.close(work[draw, 16] / work[draw, 8], 2.0**power, what=what)
+one_pass = multiplications(lambda: network.params(torch.zeros(1, 1, 16, 16)))
+checks.true(work[sampling.cached_sample, 16] <= one_pass, what="a whole cached image costs no more than one pass")
+
+# %% [markdown]
+# The $N^2$ of the cache belongs to convolutions, which look at a few places only. With the attention at the end of the
+# chapter each new place still looks at all earlier ones. So its cached work grows like $N^4$ too.
 
 # %% [markdown]
 # Is what they draw right? A sampler is right if each image comes as often as $p(x)$ says. With 512 images we can count.
