@@ -54,7 +54,7 @@ RECIPES = {
     "bilstm": Recipe("PixelRNN, Diagonal BiLSTM",
                      lambda shape, k: PixelRNN(shape, layer=DiagonalBiLSTM, width=24), 700, 4e-3),
     "pixelcnn": Recipe("PixelCNN", lambda shape, k: PixelCNN(shape), 6_500, 4e-3),
-    "gated": Recipe("gated PixelCNN", lambda shape, k: GatedPixelCNN(shape, width=16), 2_000, 4e-3),
+    "gated": Recipe("gated PixelCNN, small", lambda shape, k: GatedPixelCNN(shape, width=16), 2_000, 4e-3),
     "conditional": Recipe("gated PixelCNN given the class",
                           lambda shape, k: GatedPixelCNN(shape, width=16, n_classes=k), 2_000, 4e-3, labels=True),
     "transformer": Recipe("pixel transformer, small",

@@ -54,7 +54,7 @@ class Head:
 class DiscretisedLogisticMixture(Distribution):
     r"""A mixture of logistics, cut into grey levels.
 
-    .. math:: P(x) = \sum_k w_k\,[\sigma((x+½-\mu_k)/s_k) - \sigma((x-½-\mu_k)/s_k)]
+    .. math:: p(x_i) = \sum_k w_k\,[\sigma((x_i+½-\mu_k)/s_k) - \sigma((x_i-½-\mu_k)/s_k)]
 
     The lowest level also takes the whole left tail and the highest the right one, so the levels sum to 1. ``weight``
     are logits. The axis of grey is scaled to [-1, 1]; ``mu`` and ``log_scale`` live there. All three are ``(…, M)``.
