@@ -5,9 +5,9 @@ from importlib import import_module
 
 import click
 
-# Threads of torch that wait for each other keep their cores busy, by default for so long that training becomes 20 times
-# slower where another program wants a core. A short wait, then sleep: on an idle machine nearly as fast as the default,
-# on a busy one a small loss. It must be said before torch is imported; what a command starts inherits it.
+# Threads of torch that wait for each other keep their cores busy for a while, by default so long that training becomes
+# 20 times slower where another program wants a core. GNU's OpenMP, which torch uses on Linux, is told to wait briefly
+# and then to sleep. It must be said before torch is imported; what a command starts inherits it.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 COMMANDS = {  # name: where it lives, and one line of help that can be shown without importing it

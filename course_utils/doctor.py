@@ -129,13 +129,17 @@ def check_device():
     return Finding("device", True, f"CPU; budget auto means class{also}", needed=False)
 
 
+def cores():
+    """How many cores this process may use, which may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def check_threads():
     """torch should use the cores there are."""
     torch = importlib.import_module("torch")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = torch.get_num_threads()
-    what = f"torch uses {threads} of {cores} {'core' if cores == 1 else 'cores'}"
-    if threads < max(1, cores // 2) and os.environ.get("OMP_NUM_THREADS"):
+    threads, there = torch.get_num_threads(), cores()
+    what = f"torch uses {threads} of {there} {'core' if there == 1 else 'cores'}"
+    if threads < max(1, there // 2) and os.environ.get("OMP_NUM_THREADS"):
         return Finding("threads", False, f"{what}, because OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']}",
                        "unset OMP_NUM_THREADS", needed=False)
     return Finding("threads", True, what, needed=False)

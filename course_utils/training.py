@@ -317,11 +317,13 @@ def cached(name, model, train, *, folder=None, **key):
     reads (its code, numbers, data), this package's code, and torch's version. A damaged file is trained again; a
     training stopped by Ctrl-C or an error is not stored. Make batches and optimisers inside ``train``.
 
-    folder: where the files lie; None is ``cache_folder()``.  Only torch's random state is kept, not NumPy's.
+    folder: where the files lie; None is ``cache_folder()``. Of each name the newest four stay. Only torch's random
+    state is kept, not NumPy's. ``course run`` gives each run a cache of its own, so that it trains.
     """
     folder = cache_folder() if folder is None else Path(folder)
     before = fingerprint(name, model, train, steps, key, torch.__version__, random_state(model))
-    path = folder / f"{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-')}-{before[:16]}.safetensors"
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
+    path = folder / f"{stem}-{before[:16]}.safetensors"
     if path.exists():
         try:
             history = restore(path, model, before)
@@ -336,13 +338,18 @@ def cached(name, model, train, *, folder=None, **key):
     if history.stopped_at is None:
         try:
             store(path, model, before, history)
+            same = [file for file in folder.glob(f"{stem}-*.safetensors") if file.stem[: -len("-") - 16] == stem]
+            for file in sorted(same, key=lambda file: file.stat().st_mtime)[:-4]:
+                file.unlink(missing_ok=True)
         except OSError as error:
             print(f"{name}: trained, but not stored for the next time ({error})")
     return history
 
 
 def cache_folder():
-    """``build/cache`` of the checkout this package runs from, else the user's own cache folder."""
+    """``$COURSE_CACHE``, else ``build/cache`` of the checkout this package runs from, else the user's cache folder."""
+    if os.environ.get("COURSE_CACHE"):
+        return Path(os.environ["COURSE_CACHE"])
     root = Path(__file__).resolve().parents[1]
     if (root / "pyproject.toml").is_file() and (root / "notebooks").is_dir():
         return root / "build" / "cache"

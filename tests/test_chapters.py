@@ -19,7 +19,8 @@ ENVIRONMENT.pop("MPLBACKEND")
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem[:2])
 def test_a_chapter_runs_and_its_marked_cells_repeat(chapter, tmp_path):
     command = [sys.executable, "-m", "course_utils", "run", str(chapter), "--budget", "smoke", "--out", str(tmp_path)]
-    run = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    environment = ENVIRONMENT | {"COURSE_CACHE": str(tmp_path / "cache")}  # empty now; what repeats is read from it
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
 
     [entry] = json.loads((tmp_path / "metrics.json").read_text())["chapters"].values()
@@ -36,6 +37,6 @@ def test_a_chapter_runs_and_its_marked_cells_repeat(chapter, tmp_path):
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:timeout", "-q",
          "-c", os.devnull, "--rootdir", str(tmp_path), "--nbval-lax", "--nbval-current-env",
          "--nbval-cell-timeout", "300", str(executed)],
-        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True,
+        cwd=tmp_path, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert again.returncode == 0, again.stdout[-4000:]

@@ -42,7 +42,7 @@ def test_the_module_is_the_command():
     assert done.returncode == 0 and done.stdout.startswith("Usage: course ")
 
 
-def test_waiting_threads_soon_give_their_core_away():
+def test_threads_are_told_to_wait_only_briefly():
     code = "import course_utils.cli, os; print(os.environ['GOMP_SPINCOUNT'])"
     free = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     for environment, expected in ((free, "2000"), (free | {"GOMP_SPINCOUNT": "7"}, "7")):

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "chapter": "",
     "widgets": "plots",
     "exercises": f"models checks metrics {LAW}",
-    "notebooks": "exercises shipped",
+    "notebooks": "exercises shipped doctor",
     "grading": "exercises notebooks",
     "bench": "benchmarks notebooks",
     "benchmarks": f"bench models data training metrics chapter notebooks widgets shipped coding {LAW}",

@@ -15,6 +15,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import course_utils
 from course_utils.notebooks import processes
+from course_utils.notebooks.run import share
 
 PARAMETERS = new_code_cell(
     'budget: str = "auto"\ndataset: str = "toy"\nseed: int = 0\ndevice: str = "auto"\ndata_dir: str = ""',
@@ -269,11 +270,12 @@ def leftovers(tmp_path):
 
 def test_killed_in_the_middle_then_resumed_repeats_nothing_finished(tmp_path, own_package):
     quick, slow = two_chapters(tmp_path)
+    one_by_one = command(tmp_path, "--jobs", "1")
     first = subprocess.Popen(
-        command(tmp_path), cwd=tmp_path, stdout=subprocess.DEVNULL, start_new_session=True, env=own_package
+        one_by_one, cwd=tmp_path, stdout=subprocess.DEVNULL, start_new_session=True, env=own_package
     )
     wait_for(lambda: count(slow))
-    second = subprocess.run(command(tmp_path), cwd=tmp_path, capture_output=True, text=True, env=own_package)
+    second = subprocess.run(one_by_one, cwd=tmp_path, capture_output=True, text=True, env=own_package)
     assert second.returncode == 1 and "another run is writing to" in second.stderr
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
@@ -291,7 +293,7 @@ def test_killed_in_the_middle_then_resumed_repeats_nothing_finished(tmp_path, ow
 def test_ctrl_c_leaves_a_folder_one_can_use(tmp_path, own_package):
     quick, slow = two_chapters(tmp_path)
     first = subprocess.Popen(
-        command(tmp_path), stdout=subprocess.PIPE, text=True, start_new_session=True, env=own_package
+        command(tmp_path, "--jobs", "1"), stdout=subprocess.PIPE, text=True, start_new_session=True, env=own_package
     )
     wait_for(lambda: count(slow))
     time.sleep(0.5)
@@ -366,3 +368,19 @@ def test_an_unknown_chapter_is_named_with_those_there_are(tmp_path):
     write(tmp_path / "n", "01_energy", "1")
     with pytest.raises(click.ClickException, match="no chapter '7' .* there are: 01_energy"):
         select(tmp_path / "n", ["7"])
+
+
+@pytest.mark.parametrize(
+    ("n_cores", "n_waiting", "jobs", "gpu", "expected"),
+    [
+        (2, 4, None, False, (2, 1)),
+        (16, 9, None, False, (4, 4)),
+        (8, 1, None, False, (1, None)),
+        (1, 4, None, False, (1, None)),
+        (16, 9, None, True, (1, None)),
+        (2, 4, 3, True, (3, 1)),
+        (2, 0, None, False, (1, None)),
+    ],
+)
+def test_cores_are_shared_among_chapters(n_cores, n_waiting, jobs, gpu, expected):
+    assert share(n_cores, n_waiting, jobs, gpu) == expected

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from course_utils import shipped, training
+from course_utils.benchmarks import latent
 from course_utils.benchmarks.autoregressive import RECIPES
 from course_utils.data import images
 
@@ -46,3 +47,12 @@ def test_tables_are_complete_and_private_to_nobody(dataset):
 def test_a_missing_file_is_named():
     with pytest.raises(FileNotFoundError, match="nothing named 'x.json'"):
         shipped.path("x.json")
+
+
+@pytest.mark.parametrize("dataset", ["handwriting", "mnist"])
+def test_tables_of_the_latent_models_are_what_the_recipes_give(dataset):
+    for row in shipped.results(f"latent_{dataset}.json")["rows"]:
+        recipe = latent.RECIPES[row["name"]]
+        assert (row["title"], row["lr"], row["batch_size"]) == (recipe.title, recipe.lr, recipe.batch_size)
+        assert row["n_steps"] == recipe.n_steps or f"--steps {row['n_steps']}" in row["command"]
+        assert "/" not in row["command"]

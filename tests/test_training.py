@@ -1,5 +1,6 @@
 """Laws of the training loop, the progress bar, averaged weights, and files of trained weights."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -345,6 +346,23 @@ def test_modes_after_training_are_part_of_the_result(tmp_path):
         return [module.training for module in model.modules()]
 
     assert run() == run() == [True, True, False, True]
+
+
+def test_the_cache_names_files_after_the_training_and_keeps_the_newest_four(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "here"))
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "VAE-2-more-0123456789abcdef.safetensors").write_text("of another training")
+    model = network()
+    for n_steps in range(1, 7):
+        def train(n_steps=n_steps):
+            return training.fit(lambda x: model(x).mean(), torch.optim.SGD(model.parameters(), 0.1),
+                                repeat(torch.ones(4, 3)), n_steps)
+
+        training.cached("VAE: σ² = D/2", model, train)
+        os.utime(max((tmp_path / "here").glob("VAE-D-2-*"), key=os.path.getctime), (n_steps, n_steps))
+    kept = sorted(file.stat().st_mtime for file in (tmp_path / "here").glob("VAE-D-2-*.safetensors"))
+    assert kept == [3, 4, 5, 6]
+    assert len(list((tmp_path / "here").iterdir())) == 5
 
 
 def test_cached_wants_the_history_of_fit(tmp_path):

@@ -47,6 +47,7 @@ def main(path):
     for variable, folder in PRIVATE.items():
         os.environ[variable] = os.path.join(job["scratch"], folder)
         os.mkdir(os.environ[variable])
+    os.environ.setdefault("COURSE_CACHE", os.path.join(job["scratch"], "cache"))  # a run trains, it does not remember
     os.environ.pop("MPLBACKEND", None)
     # jsonschema, which checks notebooks, would build a grammar of web addresses: a second for what no notebook uses
     sys.modules["rfc3987_syntax"] = None

@@ -25,6 +25,7 @@ import click
 
 import course_utils
 from course_utils import shipped
+from course_utils.doctor import cores
 from course_utils.notebooks import files, processes, report
 
 try:
@@ -238,6 +239,24 @@ def listen(chapter, events):
     events.put((chapter, None))
 
 
+def share(n_cores, n_waiting, jobs=None, gpu=False):
+    """How many chapters run at once, and how many threads each may use (None: as many as torch likes).
+
+    Without ``jobs`` one chapter a core, at most 4, and on a GPU one at a time.
+    """
+    at_once = max(1, min(jobs or (1 if gpu else min(n_cores, 4)), n_waiting))
+    return at_once, max(1, n_cores // at_once) if at_once > 1 else None
+
+
+def on_gpu(device):
+    """Whether chapters would share a GPU."""
+    if device != "auto":
+        return not device.startswith("cpu")
+    import torch  # seconds that only this question needs
+
+    return torch.cuda.is_available()
+
+
 def supervise(waiting, jobs, threads, show):
     """Run chapters, `jobs` at a time, until all are finished. Ctrl-C stops them and is raised again."""
     events, running = queue.Queue(), []
@@ -328,7 +347,7 @@ def only_run(out):
 )
 @click.option("--out", type=click.Path(file_okay=False), default="build/run", show_default=True)
 @click.option(
-    "--jobs", type=click.IntRange(1), show_default="one a core, at most 4", help="Chapters at the same time."
+    "--jobs", type=click.IntRange(1), show_default="one a core, at most 4; on a GPU 1", help="Chapters at once."
 )
 @click.option(
     "--resume", is_flag=True, help="Keep chapters that passed with the same notebook, parameters and package."
@@ -369,14 +388,11 @@ def main(chapters, budget, dataset, seed, device, data_dir, out, jobs, resume, t
         others = plan(path.resolve() for path in folder.glob("*.ipynb") if path.resolve() not in sources)
         others = [chapter for chapter in others if chapter.keep()]  # run before, and still what a run would give
         waiting = [chapter for chapter in todo if chapter.result is None]
-        cores = os.cpu_count() or 1
-        jobs = jobs or min(cores, 4)
-        at_once = max(1, min(jobs, len(waiting)))
-        threads = max(1, cores // at_once) if at_once > 1 else None
+        at_once, threads = share(cores(), len(waiting), jobs, jobs is None and on_gpu(device))
         interrupted = False
         with report.progress(todo) as show:
             try:
-                supervise(waiting, jobs, threads, show)
+                supervise(waiting, at_once, threads, show)
             except KeyboardInterrupt:
                 interrupted = True
         chapters = sorted(todo + others, key=lambda chapter: chapter.name)

@@ -594,8 +594,8 @@ sigma = 0.4
 network = MLP([2, 64, 64, 2], nn.Tanh)
 repair = autoencoder.Autoencoder(nn.Identity(), network, corrupt=autoencoder.add_noise(sigma))
 optimizer = torch.optim.Adam(repair.parameters(), lr=1e-2)
-schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 500)
-training.fit(repair.loss, optimizer, iter(lambda: blobs().sample((512,)), None), 500, scheduler=schedule)
+schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 800)
+training.fit(repair.loss, optimizer, iter(lambda: blobs().sample((1_024,)), None), 800, scheduler=schedule)
 x = blobs(sigma**2).sample((2_000,)).requires_grad_()
 exact = torch.autograd.grad(blobs(sigma**2).log_prob(x).sum(), x)[0]  # the score of the blurred density
 learned = autoencoder.denoising_score(network, x, sigma).detach()
