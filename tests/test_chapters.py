@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from course_utils.widgets import browser
+
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": ""}  # the kernel chooses how it draws
@@ -40,3 +42,16 @@ def test_a_chapter_runs_and_its_marked_cells_repeat(chapter, tmp_path):
         cwd=tmp_path, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert again.returncode == 0, again.stdout[-4000:]
+
+    if not browser.missing():
+        assert cut_formulas(tmp_path / f"{chapter.stem}.html") == []
+
+
+def cut_formulas(page):
+    """Formulas of an exported page that do not fit into their line, number and all."""
+    with browser.browser(width=1000) as context:
+        tab = context.new_page()
+        tab.goto(page.as_uri())
+        tab.evaluate("() => document.querySelectorAll('details').forEach((fold) => { fold.open = true; })")
+        return tab.evaluate("""() => [...document.querySelectorAll(".equation")]
+            .filter((line) => line.scrollWidth > line.clientWidth + 1).map((line) => line.textContent)""")
