@@ -1361,13 +1361,13 @@ for T in (T for T in temperatures if T != 1):
     print(f"T = {T} against T = 1: {gain.mean():+.1f} points right, standard error {gain.std() / n_judged**0.5:.1f}")
 
 # %% [markdown]
-# The guess has a sober answer: a little. Cooling makes the two endings agree much more often, with less ink. If the
-# model's doubt is honest, the popular answer should then also be *right* more often. To see whether it is, compare the
-# same beginnings with the same random numbers, and look at the error. With 120 beginnings one error is more than three
-# points, too coarse for a safe answer. At the full budget, with 500, cooling to 0.4 gains about five points and
-# heating to 1.3 loses about four, each more than two errors. Still, the right answers grow far less than the
-# agreement. One reason may be that (2.12) sharpens steps, not answers. And the model's own frequencies, with its
-# honest doubt, are found at $T=1$ only.
+# The guess has a sober answer: a little, perhaps. Cooling makes the two endings agree much more often, with less ink.
+# If the model's doubt is honest, the popular answer should then also be *right* more often. To see whether it is,
+# compare the same beginnings with the same random numbers, and look at the error. With 120 beginnings one error is
+# more than three points, too coarse for a safe answer. With 500 and more, as at the full budget, two counts gave a
+# gain of three to five points for $T=0.4$, two to three errors, and a loss of four to nine for $T=1.3$, three errors
+# or more. So the right answers grow far less than the agreement. One reason may be that (2.12) sharpens steps, not
+# answers. And the model's own frequencies, with its honest doubt, are found at $T=1$ only.
 
 # %% [markdown]
 # ## 2.10 A high likelihood is not a seal of approval
