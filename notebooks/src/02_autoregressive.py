@@ -1364,10 +1364,9 @@ for T in (T for T in temperatures if T != 1):
 # The guess has a sober answer: a little, perhaps. Cooling makes the two endings agree much more often, with less ink.
 # If the model's doubt is honest, the popular answer should then also be *right* more often. To see whether it is,
 # compare the same beginnings with the same random numbers, and look at the error. With 120 beginnings one error is
-# more than three points, too coarse for a safe answer. With 500 and more, as at the full budget, two counts gave a
-# gain of three to five points for $T=0.4$, two to three errors, and a loss of four to nine for $T=1.3$, three errors
-# or more. So the right answers grow far less than the agreement. One reason may be that (2.12) sharpens steps, not
-# answers. And the model's own frequencies, with its honest doubt, are found at $T=1$ only.
+# about three points, too coarse for a safe answer; the full budget judges more. But the right answers clearly grow less
+# than the agreement. One reason may be that (2.12) sharpens steps, not answers. And the model's own frequencies, with
+# its honest doubt, are found at $T=1$ only.
 
 # %% [markdown]
 # ## 2.10 A high likelihood is not a seal of approval
