@@ -39,8 +39,9 @@ def table(chapters):
             floor = f"<small>{floor}</small>" if floor else ""
             shown = html.escape(document.shown(value))
             numbers.append(f"<div><span>{html.escape(document.words(metric))} {floor}</span><b>{shown}</b></div>")
+        breakable = html.escape(name).replace("_", "_<wbr>")
         rows.append(
-            f'<tr><th><a href="{link(name)}">{html.escape(name)}</a><br><small>{entry["status"]} · '
+            f'<tr><th><a href="{link(name)}">{breakable}</a><br><small>{entry["status"]} · '
             f'{entry["wall_seconds"]:.1f} s</small></th><td><div class="numbers">{"".join(numbers)}</div></td></tr>'
         )
     return f'<table class="results"><tbody>{"".join(rows)}</tbody></table>'

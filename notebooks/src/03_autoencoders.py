@@ -41,7 +41,7 @@ device = pick_device(device)
 budget = pick_budget(budget, device)
 torch.manual_seed(seed)
 n_train = {"smoke": 500, "class": 6_000, "full": None}[budget]
-n_steps = {"smoke": 60, "class": 1_000, "full": 20_000}[budget]
+n_steps = {"smoke": 60, "class": 900, "full": 20_000}[budget]
 n_train = n_train if dataset != "digits" else None  # digits has only 1,197 training images
 print(f"budget {budget} on {device}: {n_steps} training steps for the main models")
 
