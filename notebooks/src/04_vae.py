@@ -614,7 +614,7 @@ axes[1].set(xlabel="training step", ylabel="nats per image", title="KL: the pric
 plots.show(fig, alt="Left: −reconstruction and −ELBO fall, the KL is the distance between them. Right: the KL during training.")
 
 # %% [markdown]
-# The reconstruction wins at first: it falls by a hundred nats, while the whole KL is a handful. When that is used up,
+# The reconstruction wins at first: it improves by dozens of nats, while the whole KL is a handful. When that is used up,
 # the KL decides which details are worth their price. The two terms **fight**: reconstruction wants every image to
 # have its own precise place, the KL wants all codes to look like the prior. Some call this adversarial. It is not:
 # both networks climb *one* objective, hand in hand. A real opponent comes in chapter 05.
