@@ -104,7 +104,7 @@ RECIPES = {
         "VAE 784-400-20", partial(small_vae, latent_dim=20, centred=False), bounds, 22_000, 2e-3, ships=True),
     "vae_784_400_2_centred": Recipe(
         "VAE 784-400-2 from the mean image", partial(small_vae, latent_dim=2), bounds, 32_000, 3e-3),
-    "vae_784_400_20_centred": Recipe(
+    "vae_784_400_20_gelu": Recipe(
         "VAE 784-400-20, GELU, from the mean image", partial(small_vae, latent_dim=20, activation=nn.GELU),
         bounds, 34_000, 5e-3),
     "ae_784_400_2": Recipe(

@@ -19,6 +19,8 @@ _SPEEDS = 5  # smoothing is tabulated at this many speeds and interpolated betwe
 
 
 class Pens(NamedTuple):
+    """V ways to write some glyphs: K control points each, and the weights that make P path points of them."""
+
     points: Tensor  # (V, K, 2)     control points of each variant, padded with zeros
     basis: Tensor  # (S, V, P, K)   path = basis @ points, at each of S speeds
     stroke: Tensor  # (V, P)        which stroke a path point belongs to
@@ -27,6 +29,7 @@ class Pens(NamedTuple):
 
 @functools.lru_cache(maxsize=16)
 def pens_of(glyphs: str, n_path: int) -> Pens:
+    """Every variant of each of ``glyphs``, in order, as a path of ``n_path`` points. Computed once, then remembered."""
     variants = [alphabet.parse(text) for glyph in glyphs for text in alphabet.STROKES[glyph]]
     n_points = max(sum(len(points) for points, _ in strokes) for strokes in variants)
     control = torch.zeros(len(variants), n_points, 2, dtype=torch.float64)

@@ -207,9 +207,9 @@ def _no_labels(y):
 # Factories --------------------------------------------------------------------------------------------------------
 
 
-def vae_784_400_2(mean_image=None):
+def vae_784_400_2():
     """The network of the sources: 784-400-4 (two means, two log-variances) and 2-400-784, ReLU, Bernoulli pixels."""
-    return mlp_vae(hidden_dims=(400,), latent_dim=2, mean_image=mean_image)
+    return mlp_vae(hidden_dims=(400,), latent_dim=2)
 
 
 def mlp_vae(
