@@ -29,6 +29,7 @@ from course_utils.notebooks.document import METRICS_MIME
 PARAMETERS = ("budget", "dataset", "seed", "device", "data_dir")
 MAX_TEXT = 1_000_000  # characters that one cell may print
 MAX_OUTPUT = 100_000_000  # characters of output that one chapter may hold, pictures included
+SAVE_EVERY = 5.0  # seconds of a chapter that a killed process may lose; writing a large notebook takes 0.1 s
 GRACE = 2.0  # seconds between asking a kernel to stop and ending it
 
 # What the chapter decided, asked of the kernel after the last cell. Only modules that the chapter loaded are looked at.
@@ -86,6 +87,7 @@ class ChapterClient(PapermillNotebookClient):
         self.stopped = None  # why we ended it, if we did
         self.environment = None
         self.text_seen = self.output_seen = 0
+        self.saved = 0.0  # when the notebook was last written; the first cell is written at once
         late = f"the chapter took longer than its {job['timeout']:g} s and was ended in this cell"
         self.alarm = threading.Timer(job["timeout"], self.stop, ("timeout", late, GRACE))
         self.alarm.daemon = True
@@ -110,9 +112,15 @@ class ChapterClient(PapermillNotebookClient):
             self.nb_man.cell_complete(cell, index)
             if any(item.get("source") == "ask_exit" for item in self.replies[index].get("payload") or []):
                 raise Stopped("exited", "the cell asked the kernel to exit, so the cells after it could not run")
-            save(self.nb, self.job["ipynb"])
+            self.save_now_and_then()
         self.current = None
         self.ask_environment()
+
+    def save_now_and_then(self):
+        now = time.monotonic()
+        if now - self.saved >= SAVE_EVERY:
+            save(self.nb, self.job["ipynb"])
+            self.saved = now
 
     def ask_environment(self):
         self.kc.execute(ENVIRONMENT, silent=True, store_history=False)

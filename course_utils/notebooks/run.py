@@ -388,7 +388,8 @@ def main(chapters, budget, dataset, seed, device, data_dir, out, jobs, resume, t
         others = plan(path.resolve() for path in folder.glob("*.ipynb") if path.resolve() not in sources)
         others = [chapter for chapter in others if chapter.keep()]  # run before, and still what a run would give
         waiting = [chapter for chapter in todo if chapter.result is None]
-        at_once, threads = share(cores(), len(waiting), jobs, jobs is None and on_gpu(device))
+        alone = jobs is not None or len(waiting) < 2
+        at_once, threads = share(cores(), len(waiting), jobs, not alone and on_gpu(device))
         if budget == "smoke":  # so little work that threads would mostly wait for each other
             threads = 1
         interrupted = False

@@ -193,9 +193,12 @@ class Demo:
             buffer, format="png", dpi=100, facecolor="white", metadata={"Software": None})
         return buffer.getvalue()
 
-    def html(self):
-        """Picture and page in one ``<div>``: the page hides the picture when its scripts run."""
-        source = base64.b64encode(self.png()).decode()
+    def html(self, source=None):
+        """Picture and page in one ``<div>``: the page hides the picture when its scripts run.
+
+        ``source``: the still picture as base64, where it has been drawn already.
+        """
+        source = source or base64.b64encode(self.png()).decode()
         alt = html.escape(self.alt, quote=True)
         return (f'<div style="max-width:700px"><img alt="{alt}" style="max-width:100%" '
                 f'src="data:image/png;base64,{source}"><iframe title="{alt}" loading="lazy" '
@@ -204,7 +207,8 @@ class Demo:
 
     # ---- what Jupyter asks -------------------------------------------------------------------------------------------
     def _repr_mimebundle_(self, include=None, exclude=None):
-        bundle = {"text/html": self.html(), "image/png": base64.b64encode(self.png()).decode()}
+        source = base64.b64encode(self.png()).decode()
+        bundle = {"text/html": self.html(source), "image/png": source}
         if front_end() == "widgets":
             # By hand, because ipywidgets 7 (which Colab still has) cannot be asked for it.
             view = {"version_major": 2, "version_minor": 0, "model_id": self.view.model_id}

@@ -98,9 +98,9 @@ stores = {"one image": (eight[:1].expand(8, -1), torch.ones(8, 1), nn.Linear(1, 
 shown = {}
 for name, (target, code, layer) in stores.items():
     code, layer = code.to(device), layer.to(device)
-    optimizer = torch.optim.Adam(layer.parameters(), lr=0.02)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)
     for _ in training.steps(lambda code, layer=layer, target=target: autoencoder.squared_error(target, layer(code)).mean(),
-                            optimizer, iter(lambda code=code: code, None), n_steps=400):
+                            optimizer, iter(lambda code=code: code, None), n_steps=100):
         pass
     shown[name] = layer(code).detach()
 mean_image = eight.mean(0)
@@ -402,7 +402,7 @@ for code, name in ((murmur, "a murmur at every image"), (shout, "a shout at 5 of
     checks.close(autoencoder.kl_sparsity(code, target), 0.0, what=f"the KL charges nothing for {name}")
     checks.close(autoencoder.l1_sparsity(code).mean(), 6 * target, what=f"L1 charges {6 * target:.1f} for {name}")
 
-n_hidden = 1_024
+n_hidden = {"smoke": 512, "class": 1_024, "full": 1_024}[budget]
 sparse = autoencoder.sigmoid_autoencoder(shape, n_hidden, penalty=autoencoder.sparse_kl(0.5, target))
 plain = autoencoder.sigmoid_autoencoder(shape, n_hidden)
 for name, model in {"sparse": sparse, "no penalty": plain}.items():
@@ -593,9 +593,9 @@ def blobs(extra=0.0):
 sigma = 0.4
 network = MLP([2, 64, 64, 2], nn.Tanh)
 repair = autoencoder.Autoencoder(nn.Identity(), network, corrupt=autoencoder.add_noise(sigma))
-optimizer = torch.optim.Adam(repair.parameters(), lr=1e-2)
-schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 800)
-training.fit(repair.loss, optimizer, iter(lambda: blobs().sample((1_024,)), None), 800, scheduler=schedule)
+optimizer = torch.optim.Adam(repair.parameters(), lr=3e-2)
+schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 400)
+training.fit(repair.loss, optimizer, iter(lambda: blobs().sample((1_024,)), None), 400, scheduler=schedule)
 x = blobs(sigma**2).sample((2_000,)).requires_grad_()
 exact = torch.autograd.grad(blobs(sigma**2).log_prob(x).sum(), x)[0]  # the score of the blurred density
 learned = autoencoder.denoising_score(network, x, sigma).detach()
