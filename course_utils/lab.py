@@ -19,6 +19,7 @@ import click
 from course_utils.doctor import CHECKOUT, install_course
 
 LEDGER = ".copied.json"
+PROMPT = "--ServerApp.kernel_websocket_connection_class=course_utils.websocket.PromptConnection"  # it says what for
 
 
 def copy_chapters(source, target):
@@ -90,8 +91,8 @@ def _write(path, text):
 
 
 def server_command(folder, arguments=()):
-    """The command that starts JupyterLab on ``folder``: this Python's own, quiet about news and updates."""
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}",
+    """The command that starts JupyterLab on ``folder``: this Python's own, prompt, quiet about news and updates."""
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", PROMPT,
                "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")             # a container often has no other user; only this machine is served

@@ -1,5 +1,6 @@
 """A student's copy is never lost, whatever the course does to the chapter meanwhile; JupyterLab really serves it."""
 
+import asyncio
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import urllib.request
 
 import pytest
 from click.testing import CliRunner
+from tornado.websocket import websocket_connect
 
 from course_utils import lab
 
@@ -115,6 +117,52 @@ def test_jupyterlab_serves_the_copies(course, tmp_path):
             server.wait(timeout=20)
     assert names == ["01_x.ipynb"]
     assert "01_x.ipynb: new" in log.read_text()
+
+
+WITNESS = """import socket, sys
+from course_utils.websocket import PromptConnection
+connect = PromptConnection.connect
+def witnessed(self):
+    answer, stream = connect(self), self.websocket_handler.ws_connection.stream
+    print("nodelay", stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), flush=True)
+    return answer
+PromptConnection.connect = witnessed
+from jupyterlab.labapp import main
+main(sys.argv[1:])
+"""
+
+
+def test_the_server_passes_messages_on_at_once(tmp_path):
+    """The real server and a real websocket to a kernel: the server's end of it does not wait for acknowledgements."""
+    home = {name: str(tmp_path / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
+    command = lab.server_command(tmp_path, ["--no-browser", "--port=0", "--IdentityProvider.token=secret"])
+    assert command[:3] == [sys.executable, "-m", "jupyterlab"]
+    log = tmp_path / "log"
+    with open(log, "w") as out:
+        server = subprocess.Popen([sys.executable, "-c", WITNESS, *command[3:]], env={**os.environ, **home}, stdout=out,
+                                  stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            address = wait_for_address(server, tmp_path / "JUPYTER_RUNTIME_DIR", log)
+            request = urllib.request.Request(address + "api/kernels", data=b"{}", method="POST",
+                                             headers={"Authorization": "token secret"})
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                kernel = json.load(answer)["id"]
+            place = f"{address.replace('http', 'ws', 1)}api/kernels/{kernel}/channels?token=secret"
+            asyncio.run(connect_until(place, log, "nodelay"))
+            assert "nodelay 1" in log.read_text()
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait(timeout=20)
+
+
+async def connect_until(place, log, text):
+    """Open the websocket at ``place`` and wait until ``log`` holds ``text``, or 20 seconds have passed."""
+    connection = await asyncio.wait_for(websocket_connect(place), timeout=30)
+    end = time.monotonic() + 20
+    while text not in log.read_text() and time.monotonic() < end:
+        await asyncio.sleep(0.05)
+    connection.close()
+    await connection.read_message()
 
 
 def wait_for_address(server, runtime, log, seconds=60):

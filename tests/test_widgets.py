@@ -18,6 +18,7 @@ from course_utils.data import densities
 from course_utils.nn.conv import ConvDecoder
 from course_utils.nn.mlp import MLP
 from course_utils.widgets import demo as demos
+from course_utils.widgets import latency
 from course_utils.widgets.demo import JS, Slider, module_text, pack
 from course_utils.widgets.network import pack_network
 
@@ -87,6 +88,18 @@ def test_attended_bundle_is_a_widget_whose_sliders_skip_the_kernel(attended, nam
     for slider, knob in zip(demo.sliders, panel.children, strict=True):
         assert type(knob.link).__name__ == "Link" and knob.link.target == (live, slider.name)
         assert (knob.min, knob.max, knob.value) == (slider.low, slider.high, slider.value)
+
+
+def test_the_kernel_does_not_send_slider_values_back(attended):
+    """An echo of an older value would undo a newer one that the hand has set since."""
+    demo = latency.bare()
+    for widget, name in ((demo.live, "x"), (demo.view.children[1].children[0], "value")):
+        sent = []
+        widget._send = lambda message, buffers=None, sent=sent: sent.append(message)
+        widget.set_state({name: 0.7})
+        assert getattr(widget, name) == 0.7 and sent == []
+        setattr(widget, name, 0.2)
+        assert sent[-1]["state"] == {name: 0.2}, "what Python sets reaches the browser"
 
 
 @pytest.mark.parametrize("path", sorted(JS.glob("*.js")), ids=lambda path: path.name)

@@ -14,6 +14,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from course_utils.lab import PROMPT
+
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage")
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -75,7 +77,7 @@ class Jupyter:
                    f"--port={self.port}", f"--ServerApp.root_dir={self.folder}",
                    f"--IdentityProvider.token={self.token}",
                    "--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True",
-                   "--ServerApp.terminals_enabled=False"]
+                   "--ServerApp.terminals_enabled=False", PROMPT]
         self.log = open(self.home / "log", "w")  # noqa: SIM115  (closed in __exit__)
         self.process = subprocess.Popen(command, env=environment, stdout=self.log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + 90

@@ -88,6 +88,17 @@ def front_end():
     return "widgets" if attended and "google.colab" not in sys.modules else "page"
 
 
+# The kernel does not send slider values back to the browser, as it does by default: that is a message more for each
+# step of a drag, and an older value that comes back would undo a newer one.
+SYNCED = {"sync": True, "echo_update": False}
+
+
+class Knob(ipywidgets.FloatSlider):
+    """A slider whose value the kernel hears of and does not send back."""
+
+    value = traitlets.CFloat(0.0).tag(**SYNCED)
+
+
 class Demo:
     """What a notebook shows when the last line of a cell is a demo.
 
@@ -144,10 +155,10 @@ class Demo:
         return [{s.name: s.low + f * (s.high - s.low) for s in self.sliders} for f in (0.0, 0.5, 1.0)]
 
     def _make_live(self):
-        synced = {s.name: traitlets.Float(s.value).tag(sync=True) for s in self.sliders}
+        synced = {s.name: traitlets.Float(s.value).tag(**SYNCED) for s in self.sliders}
         synced["data"] = traitlets.Dict(self.data).tag(sync=True)
         synced["sliders"] = traitlets.List(self._slider_state()).tag(sync=True)
-        synced["settled"] = traitlets.Dict({s.name: s.value for s in self.sliders}).tag(sync=True)
+        synced["settled"] = traitlets.Dict({s.name: s.value for s in self.sliders}).tag(**SYNCED)
         live = type(self.module, (anywidget.AnyWidget,), {"_esm": module_text(self.module, self.needs), **synced})()
         if self.answer is not None:
             live.on_msg(self._reply)
@@ -166,7 +177,7 @@ class Demo:
         return 1 + 0.6 * max(len(slider.label) for slider in self.sliders)
 
     def _knob(self, slider):
-        knob = ipywidgets.FloatSlider(
+        knob = Knob(
             value=slider.value, min=slider.low, max=slider.high, step=slider.step, description=slider.label,
             readout_format=f".{slider.digits}f", layout={"width": "auto"},
             style={"description_width": f"{self._label_width()}em"})

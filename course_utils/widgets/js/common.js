@@ -163,15 +163,13 @@ const course = (() => {
   const range = (model, name) => model.get("sliders").find((s) => s.name === name);
 
   // Write slider values, kept in their range and on their steps, so that slider and picture agree to the last digit. The
-  // picture does not wait for the kernel. Every change is saved at once: the kernel echoes what it was sent, and the echo
-  // of an older value would otherwise undo a newer one that was only set.
+  // picture does not wait for the kernel, and the kernel hears of it when the hand rests (painter).
   function set(model, changes) {
     for (const [name, value] of Object.entries(changes)) {
       const { low, high, step } = range(model, name);
       const snapped = low + Math.round((value - low) / step) * step;
       model.set(name, clamp(Number(snapped.toFixed(6)), low, high));
     }
-    model.save_changes();
   }
 
   const reset = (model) => set(model, Object.fromEntries(model.get("sliders").map((s) => [s.name, s.value])));
