@@ -30,7 +30,7 @@ BENCHMARKS = {
     "sampling": "course_utils.benchmarks.autoregressive:sampling_speed",
     "latent": "course_utils.benchmarks.latent:benchmark",
     "transfer": "course_utils.benchmarks.transfer:benchmark",
-    "widgets": "course_utils.widgets.latency:benchmark",
+    "widgets": "course_utils.benchmarks.latency:benchmark",
 }
 
 

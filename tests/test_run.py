@@ -15,7 +15,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import course_utils
 from course_utils.notebooks import processes
-from course_utils.notebooks.run import share
+from course_utils.notebooks.chapters import share
 
 PARAMETERS = new_code_cell(
     'budget: str = "auto"\ndataset: str = "toy"\nseed: int = 0\ndevice: str = "auto"\ndata_dir: str = ""',

@@ -14,11 +14,11 @@ from browser.examples import EXAMPLES, log_joint
 from torch import nn
 
 from course_utils import widgets
+from course_utils.benchmarks import latency
 from course_utils.data import densities
 from course_utils.nn.conv import ConvDecoder
 from course_utils.nn.mlp import MLP
 from course_utils.widgets import demo as demos
-from course_utils.widgets import latency
 from course_utils.widgets.demo import JS, Slider, module_text, pack
 from course_utils.widgets.network import pack_network
 

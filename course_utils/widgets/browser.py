@@ -14,8 +14,6 @@ import time
 import urllib.request
 from pathlib import Path
 
-from course_utils.lab import PROMPT
-
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage")
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -54,10 +52,13 @@ def browser(width=1100, height=1000):
 
 
 class Jupyter:
-    """A Jupyter server on ``folder`` with settings of its own; serves JupyterLab and Notebook 7. A context manager."""
+    """A Jupyter server on ``folder`` with settings of its own; serves JupyterLab and Notebook 7. A context manager.
 
-    def __init__(self, folder):
-        self.folder, self.token = Path(folder).resolve(), secrets.token_hex(16)
+    ``options``: further arguments of its command line.
+    """
+
+    def __init__(self, folder, *options):
+        self.folder, self.options, self.token = Path(folder).resolve(), options, secrets.token_hex(16)
         self.home = Path(tempfile.mkdtemp(prefix="jupyter-"))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -77,7 +78,7 @@ class Jupyter:
                    f"--port={self.port}", f"--ServerApp.root_dir={self.folder}",
                    f"--IdentityProvider.token={self.token}",
                    "--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True",
-                   "--ServerApp.terminals_enabled=False", PROMPT]
+                   "--ServerApp.terminals_enabled=False", *self.options]
         self.log = open(self.home / "log", "w")  # noqa: SIM115  (closed in __exit__)
         self.process = subprocess.Popen(command, env=environment, stdout=self.log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + 90

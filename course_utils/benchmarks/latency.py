@@ -15,6 +15,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from course_utils.lab import PROMPT
 from course_utils.widgets import browser
 from course_utils.widgets.demo import Demo, Slider
 
@@ -23,7 +24,7 @@ from torch import nn
 from course_utils.data import densities
 from course_utils.nn.mlp import MLP
 from course_utils import widgets
-from course_utils.widgets import latency
+from course_utils.benchmarks import latency
 torch.manual_seed(0)
 codes, labels = torch.randn(1500, 2), torch.arange(1500) % 10
 mlp = nn.Sequential(MLP([2, 400, 784]), nn.Sigmoid())
@@ -108,7 +109,7 @@ def run(apps=("lab", "notebook"), moves=150):
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
         browser.write_notebook(Path(folder) / "latency.ipynb", IMPORTS, *(cell for _, cell, _ in CASES.values()))
-        with browser.Jupyter(folder) as server, browser.browser() as context:
+        with browser.Jupyter(folder, PROMPT) as server, browser.browser() as context:
             for app in apps:
                 page = context.new_page()
                 browser.run_all(page, server.url("latency.ipynb", app), demos=len(CASES))
