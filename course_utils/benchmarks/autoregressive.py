@@ -62,23 +62,34 @@ RECIPES = {
 }
 
 
-def one_cycle(optimizer, n_steps, warm_up=100):
-    """Learning rate: up in ``warm_up`` steps, then down to 1 % along half a cosine."""
+def one_cycle(optimizer, n_steps, warm_up=100, floor=0.01):
+    """Learning rate: up in ``warm_up`` steps, then down to ``floor`` times it along half a cosine."""
     def factor(step):
-        return min(1, (step + 1) / warm_up) * max(0.01, 0.5 * (1 + math.cos(math.pi * step / n_steps)))
+        return min(1, (step + 1) / max(1, warm_up)) * max(floor, 0.5 * (1 + math.cos(math.pi * step / n_steps)))
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
+def clocks():
+    """Seconds of all threads added up, and seconds on the wall."""
+    return time.process_time(), time.perf_counter()
+
+
+def since(start):
+    """What a training that began at ``start`` took, as a row of a table tells it."""
+    cpu, wall = (now - then for now, then in zip(clocks(), start, strict=True))
+    return {"train_cpu_seconds": round(cpu, 1), "train_seconds": round(wall, 1)}
+
+
 def train(recipe, data, device="cpu", seed=0, n_steps=None):
-    """A trained model and the CPU seconds it took (all threads added up). Images are binarised anew at every use."""
+    """A trained model and what it took (``since``). Images are binarised anew at every use."""
     n_steps = n_steps or recipe.n_steps
     torch.manual_seed(seed)
     model = recipe.make(data.shape, len(data.classes)).to(device)
-    start = time.process_time()
+    start = clocks()
     if not recipe.n_steps:
         x = images.to_float(data.train.images)
         labels = data.train.labels if len(model.log_p) > 1 else None
-        return model.fit(images.binarise(x), labels), time.process_time() - start
+        return model.fit(images.binarise(x), labels), since(start)
     batches = images.batches(data.train.images, recipe.batch_size, data.train.labels if recipe.labels else None)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, betas=(0.9, 0.99), fused=True)
 
@@ -89,7 +100,7 @@ def train(recipe, data, device="cpu", seed=0, n_steps=None):
 
     training.fit(objective, optimizer, batches, n_steps, description=recipe.title, clip_norm=50,
                  scheduler=one_cycle(optimizer, n_steps))
-    return model, time.process_time() - start
+    return model, since(start)
 
 
 def nll(model, split, labels=False):
@@ -110,7 +121,7 @@ def sampling_seconds(model, n=64, y=None):
 def row_of(name, dataset, data, fixed, device="cpu", seed=0, n_steps=None):
     """Train one model of the table: the model, and its row."""
     recipe = RECIPES[name]
-    model, seconds = train(recipe, data, device, seed, n_steps)
+    model, took = train(recipe, data, device, seed, n_steps)
     y = torch.arange(64, device=device) % len(data.classes) if recipe.labels else None
     return model, {
         "name": name, "title": recipe.title,
@@ -118,7 +129,7 @@ def row_of(name, dataset, data, fixed, device="cpu", seed=0, n_steps=None):
         "valid_nats": round(nll(model, fixed.valid, recipe.labels), 3),
         "parameters": sum(p.numel() for p in model.parameters()) or model.log_p.numel(),
         "n_steps": n_steps or recipe.n_steps, "batch_size": recipe.batch_size,
-        "train_cpu_seconds": round(seconds, 1), "sample_64_cpu_seconds": round(sampling_seconds(model, y=y), 2),
+        **took, "sample_64_cpu_seconds": round(sampling_seconds(model, y=y), 2),
         "threads": torch.get_num_threads(), "device": str(device), "seed": seed, "torch": torch.__version__,
         "processor": platform.machine(), "date": datetime.date.today().isoformat(),
         "command": f"python -m {COMMAND} --dataset {dataset} --only {name} --seed {seed}"
@@ -135,7 +146,8 @@ def benchmark(setting):
     for name in names:
         n_steps = 20 if setting.budget == "smoke" and RECIPES[name].n_steps else None
         _, row = row_of(name, setting.dataset, data, fixed, setting.device, setting.seed, n_steps)
-        columns = ("title", "test_nats", "parameters", "n_steps", "train_cpu_seconds", "sample_64_cpu_seconds")
+        columns = ("title", "test_nats", "parameters", "n_steps", "train_cpu_seconds", "train_seconds",
+                   "sample_64_cpu_seconds")
         yield {column: row[column] for column in columns}
 
 
