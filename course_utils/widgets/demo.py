@@ -88,8 +88,8 @@ def front_end():
     return "widgets" if attended and "google.colab" not in sys.modules else "page"
 
 
-# The kernel does not send slider values back to the browser, as it does by default: that is a message more for each
-# step of a drag, and an older value that comes back would undo a newer one.
+# The kernel does not send slider values back to the browser, as it does by default: the value at which the hand rested
+# would undo a newer one, if the hand has moved on since.
 SYNCED = {"sync": True, "echo_update": False}
 
 
@@ -125,11 +125,15 @@ class Demo:
 
     @property
     def view(self):
-        """The widget with its sliders below it; each slider moves its trait in the browser, without the kernel."""
+        """The widget with its sliders below it; each slider moves its trait in the browser, without the kernel.
+
+        Python hears of slider values when the hand has rested for 150 ms.
+        """
         if self._view is None:
             columns = f"repeat({self._columns()}, minmax(0, 1fr))"
             knobs = ipywidgets.GridBox([self._knob(slider) for slider in self.sliders],
                                        layout={"grid_template_columns": columns})
+            self.live.quiet = [widget.model_id for widget in (self.live, *knobs.children)]
             self._view = ipywidgets.VBox([self.live, knobs], layout={"max_width": "700px"})
         return self._view
 
@@ -158,6 +162,7 @@ class Demo:
         synced = {s.name: traitlets.Float(s.value).tag(**SYNCED) for s in self.sliders}
         synced["data"] = traitlets.Dict(self.data).tag(sync=True)
         synced["sliders"] = traitlets.List(self._slider_state()).tag(sync=True)
+        synced["quiet"] = traitlets.List().tag(sync=True)  # ids of the models that the drag keeps from the kernel
         synced["settled"] = traitlets.Dict({s.name: s.value for s in self.sliders}).tag(**SYNCED)
         live = type(self.module, (anywidget.AnyWidget,), {"_esm": module_text(self.module, self.needs), **synced})()
         if self.answer is not None:

@@ -76,3 +76,23 @@ def test_in_jupyter(jupyter, page, app, notebook, names):
         settled = json.loads(page.evaluate(TELL, name))
         assert settled == pytest.approx(browser.shown(cell)), "Python hears the values at which the hand rested"
         assert page.troubles == [], name
+
+
+def test_a_drag_leaves_the_kernel_in_peace(jupyter, page):
+    """Messages of slider values would stand in the queue before the pictures that Python draws."""
+    browser.run_all(page, jupyter.url("one.ipynb", "lab"))
+    page.evaluate("""() => {
+      window.told = [];
+      window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.anyMessage.connect((_, { msg, direction }) => {
+        if (direction === "send" && msg.header.msg_type === "comm_msg") window.told.push(msg.content.data.state);
+      });
+    }""")
+    cell = page.locator(".jp-CodeCell").nth(1)
+    for target in (".course-demo .handle", ".widget-slider .noUi-handle"):
+        page.evaluate("() => { window.told = []; }")
+        browser.drag(page, cell.locator(target).first, 40, moves=12)
+        page.wait_for_timeout(400)
+        told, now = page.evaluate("() => window.told"), browser.shown(cell)
+        rests = [state["settled"] for state in told if "settled" in state]
+        assert rests[-1] == now and len(rests) <= 3, f"{target}: heard when the hand rests"
+        assert len(told) <= len(rests) * (1 + len(now)), f"{target}: each slider tells its value once a rest"

@@ -174,10 +174,22 @@ const course = (() => {
 
   const reset = (model) => set(model, Object.fromEntries(model.get("sliders").map((s) => [s.name, s.value])));
 
+  // An ipywidgets slider tells the kernel of every step of a drag, and so does the trait joined to it. The kernel says to
+  // each that it is busy and that it is idle again, and a picture from Python has to wait in that queue. Keep the models
+  // that Python lists in "quiet" from telling; returns the function that lets them tell what has changed.
+  function quieten(model) {
+    const held = [];
+    for (const id of model.get("quiet") ?? []) {
+      model.widget_manager.get_model(id).then((own) => { own.save_changes = () => {}; held.push(own); });
+    }
+    return () => { for (const own of held) Object.getPrototypeOf(own).save_changes.call(own); };
+  }
+
   // Run draw(values) once a frame while something changes. Returns { again, stop }: ask for another frame; clean up.
   // Python is told the result when the hand has rested for 150 ms, through the trait "settled".
   function painter(model, root, draw) {
     let frame = 0, timer = 0;
+    const tell = quieten(model);
     const paint = () => {
       frame = 0;
       const now = values(model);
@@ -188,7 +200,7 @@ const course = (() => {
     const changed = () => {
       again();
       clearTimeout(timer);
-      timer = setTimeout(() => { model.set("settled", values(model)); model.save_changes(); }, 150);
+      timer = setTimeout(() => { model.set("settled", values(model)); model.save_changes(); tell(); }, 150);
     };
     for (const name of names(model)) model.on(`change:${name}`, changed);
     root.model = model; // what was asked for, to compare with what is shown
