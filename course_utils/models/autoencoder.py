@@ -200,10 +200,18 @@ def mlp_autoencoder(
     return Autoencoder(encoder, decoder, corrupt)
 
 
-def conv_autoencoder(shape=(1, 28, 28), latent_dim=32, width=16, corrupt=None):
-    """Convolutional: two halvings down to the code and two doublings back."""
+def conv_autoencoder(shape=(1, 28, 28), latent_dim=32, width=16, corrupt=None, mean_image=None):
+    """Convolutional: two halvings down to the code and two doublings back.
+
+    ``mean_image`` as in :func:`mlp_autoencoder`; the last convolution has one bias a channel, so the decoder starts from
+    the mean brightness.
+    """
+    encoder = ConvEncoder(shape, latent_dim, width)
     decoder = nn.Sequential(ConvDecoder(latent_dim, shape, width), nn.Sigmoid())
-    return Autoencoder(ConvEncoder(shape, latent_dim, width), decoder, corrupt)
+    if mean_image is not None:
+        encoder = nn.Sequential(Minus(mean_image), encoder)
+        start_at(decoder[0][-1], mean_image.mean((1, 2)))
+    return Autoencoder(encoder, decoder, corrupt)
 
 
 def sigmoid_autoencoder(shape=(1, 28, 28), n_hidden=1024, penalty=None, corrupt=None, tied=False):

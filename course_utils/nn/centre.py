@@ -17,5 +17,8 @@ class Minus(nn.Module):
 
 @torch.no_grad()
 def start_at(layer, mean_image):
-    """Set the bias of the last linear ``layer`` so that sigmoid(bias) is ``mean_image`` (in [0, 1]). In place."""
+    """Set the bias of the last ``layer`` so that sigmoid(bias) is ``mean_image`` (in [0, 1]). In place.
+
+    A linear layer has one bias a pixel; a convolution has one a channel: give it the mean of each channel.
+    """
     layer.bias.copy_(mean_image.flatten().clamp(0.002, 0.998).logit())

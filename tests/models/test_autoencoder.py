@@ -185,3 +185,10 @@ def test_a_mean_image_is_where_training_starts():
     torch.testing.assert_close(model.encoder(x), model.encoder[1:](x - mean_image))
     torch.nn.init.zeros_(model.decoder[0][-1].weight)
     torch.testing.assert_close(model(x), mean_image.expand(5, -1, -1, -1))
+
+    mean_image = torch.rand(2, 8, 8) * 0.9 + 0.05
+    model = ae.conv_autoencoder(shape=(2, 8, 8), latent_dim=3, width=4, mean_image=mean_image)
+    x = torch.rand(5, 2, 8, 8)
+    torch.testing.assert_close(model.encoder(x), model.encoder[1:](x - mean_image))
+    torch.nn.init.zeros_(model.decoder[0][-1].weight)
+    torch.testing.assert_close(model(x), mean_image.mean((1, 2), keepdim=True).expand(5, -1, 8, 8))
