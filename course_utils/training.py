@@ -13,7 +13,6 @@ import re
 import sys
 import tempfile
 import time
-from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,28 +92,30 @@ def fit(objective, optimizer, batches, n_steps, *, description="training", ema=N
     ema: what ``ema_of`` made; it follows the model after each update.  callback: called with each ``Record``.
     Ctrl-C stops the training, says at which step, and returns the history so far; the model keeps what it learned.
     """
-    rows, stopped_at, step = [], None, 0
-    recent = deque(maxlen=50)
+    curves, stopped_at, step = {}, None, 0
     with Bar(n_steps, description) as bar:
         try:
             for record in steps(objective, optimizer, batches, n_steps, clip_norm=clip_norm, scheduler=scheduler):
+                # One long tensor a curve. A list of small ones would lie between the batches of later steps in memory,
+                # and keep the room around them from being used again: gigabytes after some ten thousand steps.
                 step = record.step
+                if not curves:
+                    curves = {name: torch.empty(n_steps, dtype=torch.float32, device=term.device)
+                              for name, term in record.terms.items()}
+                if set(record.terms) != set(curves):
+                    raise ValueError("the objective must return the same terms at every step: first "
+                                     f"{list(curves)}, at step {step} {list(record.terms)}")
+                for name, term in record.terms.items():
+                    curves[name][step - 1] = term
                 if ema is not None:
                     ema.update()
-                rows.append(record.terms)
-                recent.append(record.loss)
-                bar.update(step, lambda: f"loss {torch.stack(list(recent)).mean():.4g}")
+                bar.update(step, lambda: f"loss {curves['loss'][max(0, step - 50):step].mean():.4g}")
                 if callback is not None:
                     callback(record)
         except KeyboardInterrupt:
             stopped_at = step
             bar.stop("stopped by you; the model keeps what it learned")
-    names = [list(row) for row in rows]
-    if any(set(own) != set(names[0]) for own in names):
-        other = next(own for own in names if set(own) != set(names[0]))
-        raise ValueError(f"the objective must return the same terms at every step: first {names[0]}, later {other}")
-    curves = {name: torch.stack([row[name] for row in rows]).float().cpu() for name in (names[0] if names else ())}
-    return History(curves, stopped_at)
+    return History({name: curve[:step].cpu().clone() for name, curve in curves.items()}, stopped_at)
 
 
 # ------------------------------------------------------------------------------------------------ the progress bar

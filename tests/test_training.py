@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from itertools import repeat
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -121,6 +122,27 @@ def test_ctrl_c_keeps_what_was_learned_and_restores_the_modes(stop, capsys):
     assert [module.training for module in network.modules()] == modes
     assert "stopping" in (words := capsys.readouterr().err) and "4/9" in words and "stopped by you" in words
     assert training.fit(objective, optimizer, repeat(torch.ones(4, 2)), 9).stopped_at is None  # and it goes on
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc: run this on Linux")
+def test_long_training_does_not_eat_memory():
+    """Numbers kept from each step must not hold the memory of its batch: 1500 batches of 0.4 MB passed through here."""
+    code = """
+import itertools, torch
+from course_utils import training
+resident = lambda: int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
+model = torch.nn.Sequential(torch.nn.Linear(784, 32), torch.nn.ReLU(), torch.nn.Linear(32, 784))
+def objective(x):
+    error = (model(x) - x).square().mean()
+    return {"loss": error, "error": error}
+def train(n_steps):
+    batches = (torch.rand(128, 784) for _ in itertools.count())
+    training.fit(objective, torch.optim.Adam(model.parameters()), batches, n_steps)
+    return resident()
+print(-train(50) + train(1500))
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert float(told.stdout) < 150, "megabytes more after 1500 steps than after 50"
 
 
 def test_evaluating_restores_every_mode_also_after_an_error():
