@@ -30,7 +30,7 @@ def to_counts(probs, precision=PRECISION):
 def encode(symbols, counts):
     """The symbols as a string of bits. ``counts`` lists, for each symbol, the integers of :func:`to_counts`.
 
-    It takes at most ⌈-log2 p⌉ + 1 bits, where p is the product of the rounded probabilities.
+    It takes ⌈-log2 p⌉ + 1 bits, where p is the product of the rounded probabilities.
     """
     low, width, n_bits = 0, 1, 0                                     # the interval [low, low + width) / 2^n_bits
     for symbol, cuts in zip(symbols, counts, strict=True):

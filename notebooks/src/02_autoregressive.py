@@ -407,14 +407,15 @@ check("2.2", mixture_of_orders)
 # small set of weights at every place. To make it causal, blank out the part of its kernel that lies ahead in reading
 # order. With $o$ running over the offsets inside the kernel,
 #
-# $$ h_i = b + \sum_{o} m_o\,w_o\,x_{i+o}, \qquad
-#    m^{A}_o = [\,i+o \text{ is read before } i\,], \quad m^{B}_o = m^{A}_o + [\,o = 0\,] . \tag{2.6} $$
+# $$ h_i = b + \sum_{o} M_o\,w_o\,x_{i+o}, \qquad
+#    M^{A}_o = [\,i+o \text{ is read before } i\,], \quad M^{B}_o = M^{A}_o + [\,o = 0\,] . \tag{2.6} $$
 #
 # Here $i$ and $o$ are pairs (row, column), and $o=0$ is the centre of the kernel. Mask **A** excludes the centre: a
 # pixel must not see itself. It is used once, in the first layer. From then on, what stands at place $i$ is a feature
 # that already *excludes* pixel $i$, so the later layers may look at their own place: mask **B**. Using A everywhere
-# would leak nothing. But each further A hides one more neighbour, the nearest first: after two of them a pixel no
-# longer sees the one to its left. Using B first is the bug from section 2.1.
+# would leak nothing. But each further A forces one more step, and a step within a row can only go left. With
+# $3\times3$ kernels a pixel loses its left and its upper right neighbour after two of them, and the one straight above
+# after three. Using B first is the bug from section 2.1.
 
 # %% [markdown]
 # ### Exercise 2.3 (1 point): draw the mask yourself
@@ -455,7 +456,7 @@ before, centre = (down < 0) | ((down == 0) & (right < 0)), (down == 0) & (right 
 for kind in "AB":
     layer = pixelcnn.MaskedConv2d(1, 1, 5, kind).double()
     nn.init.normal_(layer.weight)  # weights under the mask's zeros as well: the mask has to remove them
-    full = F.pad(layer.weight, (0, 0, 0, 2)) * (before | centre if kind == "B" else before)  # the m_o of (2.6)
+    full = F.pad(layer.weight, (0, 0, 0, 2)) * (before | centre if kind == "B" else before)  # the M_o of (2.6)
     x = torch.randn(1, 1, 6, 7, dtype=torch.float64)
     checks.close(layer(x), F.conv2d(x, full, layer.bias, padding=2), what=f"kind {kind}: trimmed = masked kernel")
     see = lambda x: layer(x.view(1, 1, 6, 7)).flatten(1)  # noqa: E731
@@ -544,8 +545,8 @@ check("2.4", blind_spot)
 # * A **horizontal stack** $h$ sees the pixels to the left in its own row, *and* is given the vertical stack's features
 #   at each layer.
 #
-# The paper also replaces the ReLU by a **gate**. Half of the channels are a signal $s$, the other half decide how much
-# of it passes:
+# The paper also replaces the ReLU by a **gate**. Half of the channels are a signal $s$; the other half, $t$, decide
+# how much of it passes. gate($a$) means: split the channels of $a$ into $s$ and $t$.
 #
 # $$ \begin{aligned}
 #    a &= W_0 * v, \qquad v \leftarrow \operatorname{gate}(a), \qquad
@@ -557,7 +558,9 @@ check("2.4", blind_spot)
 # the left*, plus this $v$: mask A. From then on $v$ in a row knows only rows above, so $W_0 *$ may cover its own row
 # and the rows above. $W_1 *$ covers the own place and the places to its left: mask B. $\odot$ multiplies entry by
 # entry. The horizontal stack is given $a$ as it is *before* its gate. The label $y$, if we want one, is a vector with a
-# single 1.
+# single 1, and $W_y\,y$ is one learned vector for each class. $*$ is a convolution. $W_2$ and $W_3$ are $1\times1$
+# convolutions: the same linear layer at every place. Biases are left out. In the code $W_0,\dots,W_3$ are called `above`,
+# `beside`, `across` and `mix`.
 
 # %% quote="course_utils.models.autoregressive.pixelcnn:GatedLayer.forward"
 
@@ -612,8 +615,8 @@ for build in (pixelcnn.PixelCNN, pixelcnn.GatedPixelCNN):
 #
 # We train the plain PixelCNN: a first layer of kind A with a $7\times7$ kernel, six residual blocks (each *adds* a
 # masked convolution to what comes in), and two $1\times1$ convolutions (the same linear layer at every place) that
-# turn features into logits. The large first kernel pushes the blind spot away: its wedge begins three pixels to the
-# right. A small gated PixelCNN stands in the table of section 2.11.
+# turn features into logits. The large first kernel pushes the blind spot two pixels away: $k$ rows up, the view ends
+# $k+2$ pixels to the right, not $k$. A small gated PixelCNN stands in the table of section 2.11.
 # One addition matters: a convolution does not know *where* it is, so every place has a learned vector of its own,
 # `place`. This is the whole network:
 
@@ -685,9 +688,18 @@ record(bits_per_dim=bits)
 # %% quote="course_utils.coding:encode"
 
 # %% [markdown]
+# In whole numbers the piece is `width` / 2^`n_bits` long, and that is $\hat p$. `bit_length` is
+# $\lfloor\log_2\text{width}\rfloor+1$, so `length` is exactly (2.9). `-(-low >> shift)` divides by 2^`shift` and rounds
+# up.
+
+# %% [markdown]
 # The decoder has the file and the model but no image. It asks the model for the first pixel's probability, sees in
 # which part the number lies, and so knows the first pixel. With that it asks for the second. It is *sampling, with the
 # file in place of chance*.
+#
+# The cell asks for one pixel at a time, in reading order. `start_cache` gives a helper that remembers what the network
+# has computed (section 2.8 builds it): `row(i)` begins a row, `pixel(j, colour)` returns the next logit. `to_counts`
+# rounds the two probabilities to whole numbers that sum to $2^{16}$.
 
 # %%
 def ask_pixel_by_pixel(model):
@@ -780,9 +792,9 @@ print(f"a tenth of the pixels carries {share:.0%} of the bits")
 # The inside of a stroke and the empty margin cost almost nothing. The model pays along the edges of the strokes.
 #
 # Whose bits are they? Many are our own. At an edge the grey image has a value $g$ between 0 and 1, and a coin made it
-# black or white. Nobody can foresee a coin. With $H(x\mid g)$ for the entropy of all the coins of an image,
-# $H(x)\ge H(x\mid g)$: to be told $g$ can only help. This is a floor that no model can beat, except by luck on a few
-# images.
+# black or white. Nobody can foresee a coin. A model pays $H(x)+\mathrm{KL}(p_\text{data}\,\|\,p_\theta)$ on average
+# (chapter 01), so at least $H(x)$. With $H(x\mid g)$ for the entropy of all the coins of an image, $H(x)\ge H(x\mid g)$:
+# to be told $g$ can only help. This is a floor that no model can beat, except by luck on a few images.
 
 # %%
 g = images.to_float(data.test.images)  # the grey values behind the test images
@@ -985,7 +997,8 @@ plots.show(fig, alt="Step numbers on a 6 by 6 grid: all 1; the row number; the d
 # %% [markdown]
 # You will often read "PixelRNN needs $2N-1$ sequential steps". *Of what?* Of **training**, and for the Diagonal
 # BiLSTM. There all pixels are known (teacher forcing), and only the states must wait for each other: $N$ steps for a
-# Row LSTM, $2N-1$ for a Diagonal BiLSTM (its two halves run side by side), **1** for a PixelCNN. **Sampling takes
+# Row LSTM, $2N-1$ for a Diagonal BiLSTM (its two halves could run side by side; our code runs one after the other),
+# **1** for a PixelCNN. **Sampling takes
 # $N^2$ steps for all of them**, since each pixel must be drawn before the next can be asked for. (Could the diagonals
 # be drawn all at once? With states that hear only left and above, pixels on one diagonal do not hear each other, so it
 # is possible. The price is that a pixel ignores everything to its upper right: a factor $p(x_i\mid \text{upper left})$
@@ -1050,6 +1063,11 @@ ax.minorticks_off()
 ax.set_yticks([1, 10, 100, 1000], [1, 10, 100, 1000])
 ax.legend(fontsize=8)
 plots.show(fig, alt="Time of a training step against image size: the PixelCNN is fastest, the Diagonal BiLSTM slowest.")
+
+# %% [markdown]
+# The PixelCNN hardly notices the size until the images are large: it never waits. The time of the other two grows with
+# their steps. The Diagonal BiLSTM takes more than twice as long as the Row LSTM: it has twice the steps, and our code
+# runs its two halves one after the other.
 
 # %% [markdown] tags=["fold"]
 # ### Going deeper: how the Diagonal BiLSTM walks along diagonals
@@ -1192,7 +1210,8 @@ ax.legend(fontsize=8)
 plots.show(fig, alt="Sampling time against image side, logarithmic axes: naive rises with slope 4, cached with 2.")
 
 # %% [markdown]
-# (The naive time is one measured pass times $N^2$; nobody wants to wait for the rest.) With 64 images at a time the
+# (The naive time is one measured pass times $N^2$; nobody wants to wait for the rest. Small images lie above their
+# dotted line: there starting an operation costs more than doing it.) With 64 images at a time the
 # cache wins by far. With a single image the gain is much smaller, since small operations are dominated by the cost of
 # *starting* them. Either way $N^2$ steps must follow one another, and no cache removes that. It is the weakness of
 # this family: **exact to evaluate, slow to draw**. (The idea is Fast PixelCNN++, Ramachandran and others 2017. Chat
@@ -1270,12 +1289,13 @@ grids = [sampling.cached_sample(longer, 9, uniforms=uniforms, temperature=T) for
 fig, axes = plt.subplots(1, len(temperatures), figsize=(9.5, 2.9))
 for ax, T, grid in zip(axes, temperatures, grids):
     plots.draw_images(ax, grid, columns=3, title=f"T = {T}")
-plots.show(fig, alt="Samples at four temperatures: mostly blank when cold, digits at one, crumbling when hot.")
+plots.show(fig, alt="Samples at four temperatures: mostly blank when cold, strokes and digits up to one, tangles when hot.")
 
 # %% [markdown]
 # Look at the coldest sheet. It is mostly blank. Pixel after pixel the likeliest choice is "no ink", and a cold model
 # nearly always takes the likeliest choice. On most images it never dares to begin. Of all the images we try in
-# section 2.10, blank paper is the most probable. On the hottest sheet the strokes crumble. A pixel drawn too boldly
+# section 2.10, blank paper is the most probable. On the hottest sheet the strokes grow branches and loose
+# pieces that belong to no digit. A pixel drawn too boldly
 # gives the next one a past that the model has never seen, and errors do not average out.
 #
 # Both at once, for your hand: pick a beginning, move the temperature, and let the endings be painted pixel by pixel.
@@ -1361,12 +1381,14 @@ for T in (T for T in temperatures if T != 1):
     print(f"T = {T} against T = 1: {gain.mean():+.1f} points right, standard error {gain.std() / n_judged**0.5:.1f}")
 
 # %% [markdown]
-# The guess has a sober answer: a little, perhaps. Cooling makes the two endings agree much more often, with less ink.
+# The guess has a sober answer: a little, perhaps. Cooling makes the two endings agree more often, with less ink.
 # If the model's doubt is honest, the popular answer should then also be *right* more often. To see whether it is,
 # compare the same beginnings with the same random numbers, and look at the error. With 120 beginnings one error is
-# about three points, too coarse for a safe answer; the full budget judges more. But the right answers clearly grow less
-# than the agreement. One reason may be that (2.12) sharpens steps, not answers. And the model's own frequencies, with
-# its honest doubt, are found at $T=1$ only.
+# three to four points: too coarse to say whether cooling helps, or whether right answers grow less than the agreement.
+# The full budget judges more. If they do grow less, one reason may be that (2.12) sharpens steps, not answers. Heating
+# is the safe result: at $T=1.3$ fewer endings are right. And the model's own frequencies, with its honest doubt, are
+# found at $T=1$ only. (The first row is the ceiling: how often the judge is right about the true digits. Its two
+# "endings" are the same image, so they always agree.)
 
 # %% [markdown]
 # ## 2.10 A high likelihood is not a seal of approval
@@ -1420,15 +1442,17 @@ record(**alarms)
 # %% [markdown]
 # The AUROC is the chance that the alarm ranks a foreign image above a digit: 1 is perfect, ½ is a coin (chapter 01).
 # Noise is found at once, letters more often than not. (The Gaussians of chapter 01, at its class budget and on grey
-# images, found the letters with an AUROC of 0.96. Here it is 0.76. A better likelihood is not a better alarm.) But the
-# half-size digits, which the model has **never** seen, get a *higher* likelihood than the test digits (AUROC below one
-# half), and blank paper the highest of all. Nalisnick and others (2019) found the same in models of photographs.
+# images, found the letters with an AUROC of 0.96. Here it is 0.76. Densities of grey values and probabilities of binary
+# pixels cannot be compared, but this much is clear: the better painter is not the better alarm.) And the half-size
+# digits, which the model has **never** seen, get a *higher* likelihood than the test digits (AUROC below one half), and
+# blank paper the highest of all. Nalisnick and others (2019) found the same in models of photographs.
 #
 # The reason is in the bits. A cost is paid where something is *uncertain*. A small digit leaves fewer decisions to
 # make (its strokes are also thinner), and most of the image is margin, which the model predicts for free. A likelihood
 # measures **how much there is to say**, not how usual it is. "Simple" and "typical" are different things. The second
-# alarm knows the difference: what is too cheap is as suspicious as what is too dear. It pays with the letters, which
-# lie on the dear side only: there it is weaker than the first.
+# alarm knows the difference: what is too cheap is as suspicious as what is too dear. It pays with the letters. Most
+# of them lie on the dear side, and for those the second alarm gains nothing. But digits that are unusually cheap ring
+# now too. So there it is weaker than the first.
 #
 # A likelihood that is *too* good is suspicious for another reason as well: it may not be one. Here are two tiny models,
 # one masked convolution each, trained for a moment on the same hundred images. One has a mask of kind A. The other has
@@ -1469,7 +1493,8 @@ check("2.7", causal_logits)
 #
 # ## 2.11 All models, one table
 #
-# The rows below were made by one command with longer training, on the same binarised test set. Yours join them.
+# The rows below were made by one command, most of them with longer training, on the same binarised test set. Yours join
+# them.
 
 # %%
 rows = shipped.results(f"autoregressive_{dataset}.json")["rows"] if comes_with_the_course else []
@@ -1496,23 +1521,25 @@ ax.set(xlabel="NLL on the test set [nats per image], lower is better", title=f"B
 plots.show(fig, alt="Bars of test NLL for all models, the student's own in orange; a dashed line is the floor.")
 
 # %% [markdown]
-# *Seconds are of one processor core. Your rows are measured on fewer test images, so they may differ by a few nats for
+# *Seconds are of one processor core. Parameters that a mask deletes are counted too. Batches differ from row to row, so
+# steps do not compare. Your rows are measured on fewer test images, so they may differ by a few nats for
 # that reason alone. "Given the class" is the cost of $x$ when $y$ is known; whoever stores the label as well pays
 # $\log 10 = 2.3$ nats more.*
 #
 # What can one read off the table of `handwriting`? No ranking of architectures: the longest row had 161 seconds. But
 # some differences are large.
 #
-# * MADE has thirty times the weights of the PixelCNN and stays ten nats behind. But it had 66 seconds and 2,500 steps,
-#   and the PixelCNN 161 seconds. On `mnist`, with 267 seconds, only two nats are left.
+# * MADE has thirty times the parameters of the PixelCNN (half of them are wires that the masks cut) and stays ten nats
+#   behind. It has seen more images, 320,000 against 48,000, since its batches hold 128 and those of the PixelCNN 16. But
+#   it had less computing time, 66 seconds against 161. On `mnist`, with 267 seconds, only two nats are left.
 # * Four random orders on one set of weights are two nats behind a single order, after as many steps. The mixture is an
 #   honest model. It is not a free one.
 # * The gated PixelCNN is small: 40,705 weights and 2,000 steps, against 64,161 and 3,000 of the plain one. It comes to
 #   87.1 nats, the plain one to 86.6. This is no clean test of the blind spot.
 # * The two PixelRNNs come close, but they draw with the naive sampler: one minute for 64 images with the Row LSTM, five
 #   with the Diagonal BiLSTM. The PixelCNN's cache takes a third of a second.
-# * The small transformer is behind the other networks of the table. One reason may be that no window tells it what is
-#   near. It is also the smallest, and no other network has seen fewer images.
+# * The small transformer is behind the other networks of the command. Few images alone are no excuse: the Diagonal
+#   BiLSTM has seen as few, and has hardly more weights. One reason may be that no window tells it what is near.
 # * Knowing the class saves the gated PixelCNN 3.4 nats. For a perfect model it would be 2.3 at most, since ten equally
 #   likely labels say no more than $\log 10$. So the label has also made the learning easier. And one can do without
 #   the label again: $p(x)=\sum_y p(y)\,p(x\mid y)\ge p(y)\,p(x\mid y)$ for every $y$. So the mixture of all ten costs
@@ -1525,10 +1552,10 @@ plots.show(fig, alt="Bars of test NLL for all models, the student's own in orang
 # and holds a *key* $k$ and a *value* $v$, all linear functions of its features. It takes a mean of the values,
 # weighted by how well the keys fit its question, over positions up to its own:
 #
-# $$ \operatorname{attention}_i = \sum_{j\le i} w_{ij}\,v_j, \qquad
-#    w_{ij} = \frac{e^{q_i\cdot k_j/\sqrt d}}{\sum_{l\le i}e^{q_i\cdot k_l/\sqrt d}} , \tag{2.14} $$
+# $$ \operatorname{attention}_i = \sum_{j\le i} \alpha_{ij}\,v_j, \qquad
+#    \alpha_{ij} = \frac{e^{q_i\cdot k_j/\sqrt{d_k}}}{\sum_{l\le i}e^{q_i\cdot k_l/\sqrt{d_k}}} , \tag{2.14} $$
 #
-# with $d$ the length of $q$ and $k$. The restriction $j\le i$ is mask B once more. The A is in the input, which is
+# with $d_k$ the length of $q$ and $k$. The restriction $j\le i$ is mask B once more. The A is in the input, which is
 # shifted by one: position $i$ *reads* pixel $i-1$ and *predicts* pixel $i$. No window, no blind spot: every pixel sees
 # all before it, at the price of $N^2\cdot N^2$ pairs.
 
@@ -1562,7 +1589,7 @@ checks.true(moved.T == earlier, what="every logit hears all earlier pixels, and 
 # %% [markdown] tags=["fold"]
 # ## Going deeper: 256 grey levels
 #
-# With more than two levels each pixel needs a distribution over $K$ levels. A softmax over 256 logits works, but it
+# With more than two levels each pixel needs a distribution over all its levels. A softmax over 256 logits works, but it
 # does not know that level 100 is next to level 101: it has to learn each separately. Salimans and others (2017) use a
 # mixture of **logistic** distributions. A logistic distribution is a bump with the convenient cumulative function
 # $\sigma\big((x-\mu)/s\big)$, so the mass between two grey levels is a difference of two sigmoids:
@@ -1630,7 +1657,7 @@ checks.sums_to_one(colourful.log_prob, three_pixels, what="all 512 images of thr
 # | | |
 # |---|---|
 # | strength | exact $\log p(x)$; plain maximum likelihood, so training is simple; very good likelihoods |
-# | weakness | sampling is slow; the order is arbitrary; no short description of an image |
+# | weakness | sampling is slow; the order is arbitrary; no description of an image whose parts mean something |
 #
 # The last point leads on. Our model can say *how probable* an image is to the last bit, and it can store one in a
 # file. But open that file: its bits mean nothing. We changed one, and what came after was another image. There is no

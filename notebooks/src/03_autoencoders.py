@@ -99,9 +99,10 @@ shown = {}
 for name, (target, code, layer) in stores.items():
     code, layer = code.to(device), layer.to(device)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)  # plain descent is enough: the loss is a parabola
-    for _ in training.steps(lambda code, layer=layer, target=target: autoencoder.squared_error(target, layer(code)).mean(),
-                            optimizer, iter(lambda code=code: code, None), n_steps=100):
-        pass
+    for _ in range(100):
+        optimizer.zero_grad()
+        autoencoder.squared_error(target, layer(code)).mean().backward()
+        optimizer.step()
     shown[name] = layer(code).detach()
 mean_image = eight.mean(0)
 checks.close(shown["one image"], eight[0], what="a constant input learns one image", atol=2e-3)
@@ -171,9 +172,10 @@ plots.show(fig, alt="With learned codes the error falls much lower than with fix
 # numbers, its **latents**, with $L$ far below the number of pixels. No label is needed anywhere, the image is its own
 # target, so this is unsupervised learning.
 #
-# Could a single number not be a serial number, and the decoder the look-up table of 3.1? In principle yes. What
-# prevents it is that both networks are continuous and must work for images they have not seen: a serial number does
-# not exist for those.
+# Could a single number not be a serial number, and the decoder the look-up table of 3.1? In principle yes, even
+# with continuous networks: a curve that winds through all training images. But networks of limited size, trained by
+# gradient descent, do not find so wild a curve. It would also be useless: a new image has no serial number. So we
+# measure the error on *test* images.
 #
 # There is also no *probability* anywhere. Nothing in (3.2) says which codes occur, so an autoencoder cannot sample.
 # Our class has no `sample` method, and that is deliberate.
@@ -204,8 +206,9 @@ record(ae32_mse=error_per_pixel(ae, test_x))
 # lies in a flat subspace of dimension $L$, and for a given subspace the best reconstruction is the orthogonal
 # projection onto it. Which subspace loses least? Write $\Sigma$ for the covariance of the training images,
 # $\lambda_1\ge\lambda_2\ge\dots$ for its eigenvalues, $u_i$ for its orthonormal eigenvectors, and $\mathbb E$ for the
-# mean over the images. By (3.1) the best flat subspace passes through the mean image, and the biases can take it
-# there, so centre the data. With an orthonormal basis $P$ ($L$ rows) of the subspace, Pythagoras splits every image
+# mean over the images. For fixed directions only the part of $x$ orthogonal to the subspace is lost. The subspace
+# offers one constant for that part, and by (3.1) the best constant is its mean. So the best flat subspace passes
+# through the mean image. The biases can take it there, so centre the data. With an orthonormal basis $P$ ($L$ rows) of the subspace, Pythagoras splits every image
 # into the part kept and the part lost:
 #
 # $$ \underbrace{\mathbb{E}\|x\|^2}_{\sum_i\lambda_i} = \underbrace{\mathbb{E}\|Px\|^2}_{\text{kept}} + \underbrace{\mathbb{E}\|x-P^\top Px\|^2}_{\text{lost}} . $$
@@ -216,7 +219,8 @@ record(ae32_mse=error_per_pixel(ae, test_x))
 # $$ \mathrm{tr}(P\,\Sigma P^\top) = \sum_i \lambda_i w_i, \qquad w_i = \|Pu_i\|^2, \qquad 0\le w_i\le 1, \qquad \sum_i w_i = \|P\|_F^2 = L . $$
 #
 # ($w_i$ is the squared length of a shadow of a unit vector, hence at most 1; $\|P\|_F^2$, the sum of all squared
-# entries, counts $L$ unit rows.) So we hand out a total weight of $L$, at most 1 to each eigenvalue. It is best spent
+# entries, counts $L$ unit rows. All $u_i$ together are an orthonormal basis, $\sum_i u_iu_i^\top = I$, so
+# $\sum_i\|Pu_i\|^2 = \mathrm{tr}(P\sum_i u_iu_i^\top P^\top) = \mathrm{tr}(PP^\top) = \|P\|_F^2$.) So we hand out a total weight of $L$, at most 1 to each eigenvalue. It is best spent
 # on the $L$ largest: $P$ holds their eigenvectors. That is **principal component analysis**, and what is lost is the
 # rest:
 #
@@ -224,7 +228,7 @@ record(ae32_mse=error_per_pixel(ae, test_x))
 #
 # The *subspace* is the one of PCA. The *code* is not: for any invertible matrix $A$, the encoder $AP$ with the
 # decoder $P^\top A^{-1}$ gives the same images. To compare subspaces we need a measure that ignores $A$. Take
-# orthonormal bases $Q_1, Q_2$ of both. The **principal angles** $\vartheta_j$ come from singular values:
+# orthonormal bases of both, as the columns of $Q_1$ and $Q_2$. The **principal angles** $\vartheta_j$ come from singular values:
 #
 # $$ \cos\vartheta_j = \sigma_j(Q_1^\top Q_2), \qquad \text{all } \vartheta_j = 0 \iff \text{same subspace}. \tag{3.4} $$
 
@@ -314,10 +318,11 @@ record(mean_image_mse=mean_error, pca32_mse=error_pca[-1], mlp2_mse=error_mlp[0]
 
 # %% [markdown]
 # Were you right? The last cell printed the ratios. A curved surface fits the images better than a flat one of the
-# same dimension, once it is trained (with the smoke budget it is not, and PCA, which needs no training, wins). The
-# dotted line is the answer without any code: the mean image, whatever comes in. These models had half the steps of
-# section 3.2. The two architectures differ in how they spend their weights: the convolution knows that pixels have
-# neighbours.
+# same dimension, once it is trained (with the smoke budget it is not, and at 32 numbers PCA, which needs no training,
+# is far ahead). The dotted line is the answer without any code: the mean image, whatever comes in. These models had half the steps of
+# section 3.2. The two architectures spend very different numbers of weights: with 28×28 pixels and 32 latents the fully
+# connected one has 654,000, the convolutional one 82,000. It knows that pixels have neighbours, and uses the same
+# small filters everywhere.
 
 # %% [markdown]
 # ## 3.5 A look at the code
@@ -331,8 +336,8 @@ fit(ae2, n_steps, "autoencoder, 2 latents")
 with training.evaluating(ae2):
     plane = ae2.encoder(test_x).cpu()
 fig, ax = plt.subplots(figsize=(5.6, 4.6))
-dots = ax.scatter(plane[:, 0], plane[:, 1], c=data.test.labels.cpu(), cmap="tab10", s=6)
-fig.colorbar(dots, label="label (not used)", ticks=range(n_classes))
+dots = ax.scatter(plane[:, 0], plane[:, 1], c=data.test.labels.cpu(), cmap="tab10", s=6, vmin=-0.5, vmax=9.5)
+fig.colorbar(dots, label="label (not used)", ticks=range(n_classes), boundaries=torch.arange(n_classes + 1) - 0.5)
 ax.set(xlabel="$z_1$", ylabel="$z_2$", title="Codes of the test images")
 plots.show(fig, alt="A plane of dots coloured by class: most classes form a region, with empty land between them.")
 
@@ -370,6 +375,9 @@ ax.legend()
 plots.show(fig, alt="Test accuracy of linear classifiers on three kinds of features against the number of labels.")
 
 # %% [markdown]
+# At the class budget the learned code beats PCA's code of the same size at every count. Against the pixels it is a
+# draw: 32 numbers do the work of 784, and no more. With few test images one or two percent are near chance.
+#
 # Be honest with this picture. A small code is not automatically better than the pixels: it was made to *redraw*, and
 # what separates a 4 from a 9 may be a few pixels that redrawing hardly misses. So "good for reconstruction" and "good
 # for a task" are two different goals. The next three ideas change the code on purpose.
@@ -385,15 +393,16 @@ plots.show(fig, alt="Test accuracy of linear classifiers on three kinds of featu
 # small target $\rho$:
 #
 # $$ \Omega(z) = \sum_j \mathrm{KL}(\rho\,\|\,\hat\rho_j)
-#    = \sum_j \rho\log\frac{\rho}{\hat\rho_j} + (1-\rho)\log\frac{1-\rho}{1-\hat\rho_j} . \tag{3.5} $$
+#    = \sum_j \Big[ \rho\log\frac{\rho}{\hat\rho_j} + (1-\rho)\log\frac{1-\rho}{1-\hat\rho_j} \Big] . \tag{3.5} $$
 #
 # This is the KL divergence of chapter 01 between two coins. It is zero exactly when every unit has the mean activity
 # $\rho$. A unit can reach that by shouting for a share $\rho$ of the images, or by murmuring $\rho$ at every image.
 # The penalty cannot tell the two apart; the reconstruction can, because a constant murmur says nothing about the
-# image. L1 pulls on every activation of every image. (It has a loophole: halve the code, double the decoder's
-# weights. So it needs a bound on those weights.)
+# image. L1 charges both the same as well (the cell below prints it). The difference is another: the KL is content
+# once the mean is $\rho$, while L1 never stops pulling, on every activation of every image. (L1 has a loophole: halve
+# the code, double the decoder's weights. So it needs a bound on those weights.)
 #
-# Either penalty is added to (3.2) with a weight: the loss is now $\mathcal L + \lambda\,\Omega$. Here $\lambda = 0.5$
+# Either penalty is added to (3.2) with a weight: the loss is now $\mathcal L + \gamma\,\Omega$. Here $\gamma = 0.5$
 # and $\rho = 0.05$.
 
 # %% verifies=["3.5"]
@@ -421,20 +430,27 @@ for name, code in {"sparse": z_sparse, "no penalty": z_plain}.items():
 record(sparse_activity=z_sparse.mean(), plain_activity=z_plain.mean())
 
 # %%
-order = z_sparse.var(0).argsort(descending=True)[:40]
-weights = torch.cat([plain.encoder[1].weight[order], sparse.encoder[1].weight[order]]).detach()
+liveliest = [(model, z.var(0).argsort(descending=True)[:40]) for model, z in ((plain, z_plain), (sparse, z_sparse))]
+weights = torch.cat([model.encoder[1].weight[order] for model, order in liveliest]).detach()
 filters = 0.5 + 0.5 * weights / weights.abs().amax(1, keepdim=True)
 fig, axes = plt.subplots(1, 2, figsize=(9, 4.2))
 for ax, part, name in zip(axes, filters.view(2, 40, *shape), ("no penalty", f"sparse, target {target}"), strict=True):
-    plots.draw_images(ax, part, columns=8, title=f"input weights of 40 units: {name}")
+    plots.draw_images(ax, part, columns=8, title=f"weights of the 40 liveliest units: {name}")
 plots.show(fig, alt="Without a penalty the filters look like noise; with sparsity many show strokes and their parts.")
 fig, ax = plt.subplots(figsize=(6, 2.6))
 for z, name in ((z_plain, "no penalty"), (z_sparse, "sparse")):
     ax.hist(z.mean(0).cpu(), bins=60, range=(0, 1), alpha=0.7, label=name)
 ax.axvline(target, color="black", linestyle=":", label="target")
-ax.set(xlabel="mean activity of a unit", ylabel="units", yscale="log", title="How often each unit is awake")
+ax.set(xlabel="mean activity of a unit", ylabel="units", yscale="log", title="Mean activity of each unit")
 ax.legend()
 plots.show(fig, alt="Mean activities: spread widely without the penalty, close to the target with it.")
+
+# %% [markdown]
+# Compare the two numbers printed for the sparse code. If every unit only shouted, it would be awake for a share of 5 %.
+# It is awake far less, so most of its mean activity is made of values *below* one half. They are not a constant murmur,
+# which would tell nothing about the image. They are answers in a low voice. The penalty sees only the mean, and this is
+# one way to reach it. In the filters, the weights without a penalty look like noise. With it, many look like strokes,
+# or like whole faint digits.
 
 # %% [markdown]
 # ### Exercise 3.2 (2 points): a penalty for quiet units
@@ -455,7 +471,8 @@ check("3.2", sparsity_penalty)
 #
 # $$ \|J(x)\|_F^2 = \sum_{j}\sum_i \Big(\frac{\partial z_j}{\partial x_i}\Big)^2 . \tag{3.6} $$
 #
-# For one sigmoid layer, $z_j = s(a_j)$ with $a_j = \sum_i W_{ji}x_i + b_j$, the derivative is
+# For one sigmoid layer, $z_j = s(a_j)$ with $a_j = \sum_i W_{ji}x_i + b_j$ and $s(a)=1/(1+e^{-a})$ (the sigmoid of
+# chapter 02; its letter $\sigma$ will be needed for something else), the derivative is
 # $\partial z_j/\partial x_i = s'(a_j)\,W_{ji}$, and $s' = s(1-s)$. So no differentiation is left to do:
 #
 # $$ \|J(x)\|_F^2 = \sum_j \big(z_j(1-z_j)\big)^2 \sum_i W_{ji}^2 . \tag{3.7} $$
@@ -466,11 +483,11 @@ check("3.2", sparsity_penalty)
 #
 # One loophole must be closed first. The encoder could shrink all its weights, which makes $J$ small, while the
 # decoder grows its own and undoes it. So the two share one matrix: the decoder uses $W^\top$ (*tied* weights). The
-# loss is $\mathcal L + \lambda\,\mathbb E\|J(x)\|_F^2$ with $\lambda=2$.
+# loss is $\mathcal L + \gamma\,\mathbb E\|J(x)\|_F^2$ with $\gamma=2$.
 #
 # How do we see "few directions"? By the **singular values** of $J(x)$. They are the lengths of the axes of an
-# ellipsoid: move $x$ over a tiny ball of radius $\epsilon$, and the code moves over an ellipsoid with half-axes
-# $\epsilon\sigma_1\ge\epsilon\sigma_2\ge\dots$ Their squares add up to $\|J\|_F^2$. A steep fall means that few
+# ellipsoid: move $x$ over a tiny ball of radius $\delta$, and the code moves over an ellipsoid with half-axes
+# $\delta\sigma_1\ge\delta\sigma_2\ge\dots$ Their squares add up to $\|J\|_F^2$. A steep fall means that few
 # directions matter.
 
 # %% verifies=["3.6", "3.7"] tags=["nbval-check-output"]
@@ -514,11 +531,11 @@ for name, value in accuracies.items():
 record(sparse_probe=accuracies["sparse"], contractive_probe=accuracies["contractive"], pixel_probe=accuracies["pixels"])
 
 # %% [markdown]
-# A **linear probe** is the classifier of section 3.6: linear, on a frozen code. Read the rows in pairs. Each penalty
-# stands above its twin of the same width without one, and only that difference belongs to the *penalty*. What the
-# twin gains over the pixels belongs to a wide layer with a bend in it. A penalty shapes the code (fewer units awake,
-# fewer directions); whether this helps a task must be measured each time, and a small difference may go either way
-# from seed to seed.
+# A **linear probe** is the classifier of section 3.6: linear, on a frozen code. Read the rows in pairs. At the class
+# budget each penalty stands above its twin of the same width without one, and only that difference belongs to the
+# *penalty*. What the twins gain over the pixels belongs to a trained layer with a bend in it. A penalty shapes the
+# code (fewer units awake, fewer directions); whether this helps a task must be measured each time. With a thousand or
+# two test images a difference of half a percent is within chance, and may go either way from seed to seed.
 
 # %% [markdown]
 # ### Exercise 3.3 (2 points): contraction with another activation
@@ -538,7 +555,8 @@ check("3.3", contractive_tanh)
 #
 # $$ \mathcal L = \mathbb{E}\,\big\| x - r(\tilde x) \big\|^2, \qquad r = f_\theta\circ g_\phi . $$
 #
-# Copying does not help any more, even with a wide code. To repair an image the network must know what images look
+# (From here on $\sigma$ without an index is the size of the noise, no longer a singular value.) Copying does not help
+# any more, even with a wide code. To repair an image the network must know what images look
 # like.
 
 # %%
@@ -560,9 +578,10 @@ plots.show(plots.images(rows, columns=10, title="Noisy; repaired; through the pl
 record(denoised_mse=left["the denoiser"], plain_denoised_mse=left["the plain autoencoder"])
 
 # %% [markdown]
-# Doing nothing leaves an error of $\sigma^2 = 0.25$ per pixel. The plain autoencoder repairs a little by accident: 32
-# numbers have no room for noise. The denoiser was trained for it, and its code may be four times as wide (128
-# numbers), since here the bottleneck is not what forbids copying.
+# Doing nothing leaves an error of $\sigma^2 = 0.25$ per pixel. The plain autoencoder already removes most of it, and
+# nobody asked it to: 32 numbers have no room for noise. But what it draws may be the wrong strokes (third row). The
+# denoiser was trained for the task, and at the class budget it halves what is left. Its code may be four times as wide
+# (128 numbers), since here the bottleneck is not what forbids copying.
 #
 # What does the *perfect* denoiser compute? For squared error the best guess is a mean, as in (3.1), now the mean of
 # all clean images that could have become this noisy one: $r^*(\tilde x) = \mathbb{E}[x\mid\tilde x]$. Let us work
@@ -582,8 +601,8 @@ record(denoised_mse=left["the denoiser"], plain_denoised_mse=left["the plain aut
 #
 # $$ \nabla \log p_\sigma(\tilde x) = \frac{\mathbb{E}[x\mid \tilde x]-\tilde x}{\sigma^2} = \frac{r^*(\tilde x) - \tilde x}{\sigma^2}. \tag{3.8} $$
 #
-# The arrow from a noisy image to its repair points *uphill in probability*. The field of these arrows is called the
-# **score**. A denoiser has learned a density after all, up to its constant: the *blurred* one, $p_\sigma$, not $p$.
+# The arrow from a noisy image to its repair points *uphill in probability*. Divided by $\sigma^2$ it is
+# $\nabla\log p_\sigma$, which is called the **score**. A denoiser has learned a density after all, up to its constant: the *blurred* one, $p_\sigma$, not $p$.
 # Chapter 07 builds a generative model on this one line.
 #
 # In two dimensions we can check it: three blobs, whose blurred density is known.
@@ -682,8 +701,8 @@ record(hole_ratio=distance["each latent anywhere in its range"] / distance["mixt
 # %% [markdown]
 # ## 3.11 The holes
 #
-# In the plane of section 3.5 we can see why. Decode a regular grid of codes, over the whole region that the data
-# occupy, and mark how far each place is from the nearest code of a training image.
+# In the plane of section 3.5 we can see why. Decode a regular grid of codes, over the middle 98 % of the range of each
+# latent, and mark how far each place is from the nearest code of a training image.
 #
 # **Before you run it:** what will the decoder draw in the empty land, where it was never trained?
 
@@ -691,18 +710,24 @@ record(hole_ratio=distance["each latent anywhere in its range"] / distance["mixt
 with training.evaluating(ae2):
     plane = ae2.encoder(train_x)
     low, high = plane.quantile(0.01, dim=0), plane.quantile(0.99, dim=0)
-    ticks = torch.linspace(0, 1, 15, device=device)
+    ticks = (torch.arange(11, device=device) + 0.5) / 11  # the centres of 11 equal cells
     grid = low + (high - low) * torch.cartesian_prod(ticks, ticks)
-    sheet = ae2.decoder(grid.view(15, 15, 2).transpose(0, 1).flip(0).reshape(-1, 2))
-    gap = torch.cdist(grid / (high - low), plane / (high - low)).min(1).values.view(15, 15).T
+    sheet = ae2.decoder(grid.view(11, 11, 2).transpose(0, 1).flip(0).reshape(-1, 2))
+    gap = torch.cdist(grid / (high - low), plane / (high - low)).min(1).values.view(11, 11).T
 fig, axes = plt.subplots(1, 2, figsize=(9.6, 4.5))
-plots.draw_images(axes[0], sheet, columns=15, title="decoded grid of codes")
+plots.draw_images(axes[0], sheet, columns=11, title="decoded grid of codes")
 extent = (low[0].item(), high[0].item(), low[1].item(), high[1].item())
 shown = axes[1].imshow(gap.cpu(), origin="lower", extent=extent, aspect="auto", cmap="viridis")
 axes[1].scatter(*plane[:2_000].cpu().T, s=1, color="white")
 axes[1].set(xlim=extent[:2], ylim=extent[2:], xlabel="$z_1$", ylabel="$z_2$", title="distance to the nearest code")
 fig.colorbar(shown, ax=axes[1], label="share of the region's width")
 plots.show(fig, alt="Left: digits that melt into each other and into scribbles. Right: empty land between the codes.")
+
+# %% [markdown]
+# Compare the two sheets cell by cell. In empty land (bright) the decoder does not leave the paper blank. It draws
+# something dark and self-assured: sometimes nearly a digit, sometimes two digits in one. But a blend is no proof of a
+# hole. In the crowded middle several classes share the same codes, and there the decoder does what (3.1) says: it
+# cannot know which image is meant, and draws a pale average.
 
 # %% [markdown]
 # Walk through it yourself. **Guess first:** start at a clear 1 and drag towards a 0. How many other digits do you

@@ -88,7 +88,8 @@ def fit(model, n_steps, description, lr=1e-3, batch_size=100, prepare=images.bin
 # $\mu_i(z)$ and a standard deviation $\sigma_i(z)$, for binary ones a probability of ink.
 #
 # **What if $z$ were observed?** Then there would be nothing to it: predict $x$ from $z$, which is plain supervised
-# learning. Our handwriting is made from factors that we can look up. So first we do exactly that.
+# learning. Our handwriting is made from factors that we can look up. So first we do exactly that. (A sixth number,
+# *variant*, says which way of writing a digit was used: an open or a closed 4, say.)
 
 # %%
 known = data if data.name == "handwriting" else images.load("handwriting", n=n_train, seed=seed).to(device)
@@ -340,7 +341,14 @@ plots.show(fig, alt="The mean log-evidence and the mean bound as functions of th
 # %% [markdown]
 # ### A model where everything is closed
 # Let the decoder be linear, $x = Wz + b + \sigma\epsilon$. Then evidence and posterior are Gaussians that one can
-# write down (this is *probabilistic PCA*, Tipping & Bishop 1999), and every law above can be checked to many digits.
+# write down (this is *probabilistic PCA*, Tipping & Bishop 1999). With $M=W^\top W+\sigma^2I$,
+#
+# $$ p(x)=\mathcal N\big(b,\ WW^\top+\sigma^2I\big), \qquad
+#    p(z\mid x)=\mathcal N\big(M^{-1}W^\top(x-b),\ \sigma^2M^{-1}\big) . $$
+#
+# So every law above can be checked to many digits. The best *diagonal* guess has the posterior's mean and the variances
+# $1/\Lambda_{jj}$, with $\Lambda=M/\sigma^2$ the inverse of the posterior's covariance: with variances $s_j$ the KL is
+# $\sum_j\big(\frac12\Lambda_{jj}s_j-\frac12\log s_j\big)$ up to a constant, and its derivative vanishes there.
 
 # %% tags=["nbval-check-output"]
 generator = torch.Generator().manual_seed(3)
@@ -412,6 +420,9 @@ check("4.1", kl_to_standard_normal)
 # $s^2$
 #
 # $$ I = \tfrac12\log\Big(1+\frac{s^2}{\sigma^2}\Big) \text{ nats}. \tag{4.8} $$
+#
+# Why: what arrives has variance $s^2+\sigma^2$, so its entropy is at most $\frac12\log2\pi e(s^2+\sigma^2)$, which a
+# Gaussian reaches. The noise alone has $\frac12\log2\pi e\sigma^2$. The difference is what the signal added.
 #
 # A VAE's latent is such a channel: the signal is $\mu(x)$, the noise $\sigma$ (say, the same for all images). The
 # average of $\mu^2$ is $s^2$, so the average of (4.7) is $\frac12(s^2+\sigma^2-1)-\frac12\log\sigma^2$. If all codes
@@ -487,9 +498,12 @@ for name, g in {"score function": score_fn, "reparameterised": pathwise}.items()
 ax.axvline(exact[0], color="black", linestyle=":", label="true gradient")
 ax.set(xlabel="one-draw estimate of the gradient by μ", ylabel="density", title="Same mean, different scatter")
 ax.legend()
-plots.show(fig, alt="Histograms of single-draw gradients: the reparameterised one is narrow, the other is broad.")
+plots.show(fig, alt="Histograms of single-draw gradients: a hill around −3, and a peak just above 0 with a long flat tail to the left.")
 
 # %% [markdown]
+# The tall peak is the score function: half of its draws are positive, although the true gradient is −3. Rare, hugely
+# negative draws repair the mean, and 5 % of the draws do not even fit into the picture. That tail is the variance.
+#
 # Why so different? The score function sees only *how large* $f$ is at each draw, and must find the slope by comparing
 # many draws; add 1,000 to $f$ and the true gradient stays, but its scatter explodes. The reparameterised gradient
 # sees the slope of $f$ at the draw itself. It is so calm that **one** draw per image is enough for training: the
@@ -560,7 +574,8 @@ check("4.2", draw)
 # ## 4.6 The model
 #
 # Everything is on the table, and it fits into three lines: encode, draw, decode. `decoder(z)` returns a distribution,
-# so the reconstruction term is just its `log_prob`.
+# so the reconstruction term is just its `log_prob`. For zeros and ones $-\log p(x\mid z)$ is exactly the *binary
+# cross-entropy* (BCE), summed over the pixels: what other texts call "BCE + KL" is the loss below.
 
 # %% quote="course_utils.models.vae:elbo_terms"
 
@@ -625,10 +640,11 @@ plots.show(fig, alt="Left: −reconstruction and −ELBO fall, the KL is the dis
 
 # %%
 def evaluate(model, x, k=100):
-    """Mean −ELBO and mean importance-weighted −log p of images ``x``, in nats."""
+    """Mean −ELBO and mean importance-weighted −log p of the first images of ``x``, in nats."""
+    x = x[:n_judged]
     with training.evaluating(model):
         elbo = torch.cat([model.elbo(part) for part in x.split(500)]).mean()
-        tight = torch.cat([model.importance_weighted_bound(part, k) for part in x[:n_judged].split(10)]).mean()
+        tight = torch.cat([model.importance_weighted_bound(part, k) for part in x.split(10)]).mean()
     return -elbo.item(), -tight.item()
 
 
@@ -655,18 +671,23 @@ with training.evaluating(vae2):
     quantiles = Normal(0.0, 1.0).icdf(torch.linspace(0.02, 0.98, 17)).to(device)
     sheet = vae2.decoder(torch.cartesian_prod(-quantiles, quantiles).flip(1)).mean  # rows top to bottom: z2 falls
 fig, axes = plt.subplots(1, 2, figsize=(9.6, 4.6))
-dots = axes[0].scatter(codes[:, 0], codes[:, 1], c=test_y.cpu(), cmap="tab10", s=5)
+dots = axes[0].scatter(codes[:, 0], codes[:, 1], c=test_y.cpu(), cmap="tab10", s=5, vmin=-0.5, vmax=9.5)
 for radius in (1, 2, 3):
     axes[0].add_patch(plt.Circle((0, 0), radius, fill=False, color="black", linestyle=":"))
-axes[0].set(xlim=(-3.6, 3.6), ylim=(-3.6, 3.6), aspect="equal", xlabel="$z_1$", ylabel="$z_2$",
+axes[0].set(xlim=(-4.8, 4.8), ylim=(-4.8, 4.8), aspect="equal", xlabel="$z_1$", ylabel="$z_2$",
             title="posterior means; rings: the prior at 1, 2, 3 σ")
-fig.colorbar(dots, ax=axes[0], shrink=0.7, label="label (not used)", ticks=range(n_classes))
+fig.colorbar(dots, ax=axes[0], shrink=0.7, label="label (not used)", ticks=range(n_classes),
+             boundaries=torch.arange(n_classes + 1) - 0.5)
 plots.draw_images(axes[1], sheet, columns=17, title="decoded quantiles of the prior")
-plots.show(fig, alt="Left: codes fill the disc of the prior, coloured by class. Right: a sheet of digits that morph.")
+plots.show(fig, alt="Left: codes around the origin, coloured by class, some outside the third ring. Right: a sheet of digits that morph.")
 
 # %% [markdown]
-# Compare with the plane of chapter 03. The codes now fill the disc that the prior prescribes, and every place in it
-# decodes to something like a digit. We *chose* $\mathcal N(0,I)$; it is not a fact about handwriting. The training
+# The line above is the mean of a few images, and the gap differs from image to image by several nats: do not read it as
+# the model's average.
+#
+# Compare with the plane of chapter 03. The codes now lie around the origin, as the prior asks, and near each other.
+# They do not obey exactly: the prior puts 1 % of its draws outside the third ring, the codes far more (section 4.10
+# prices that). Between the clear digits the decoder draws blends. We *chose* $\mathcal N(0,I)$; it is not a fact about handwriting. The training
 # bent the code to fit it.
 
 # %% [markdown]
@@ -708,7 +729,7 @@ check("4.4", iwae_bound)
 # %% [markdown]
 # ## 4.7 Twenty latents
 #
-# Two numbers are few. With twenty the reconstructions become crisp and the bound improves by about 50 nats. The plane
+# Two numbers are few. With twenty the reconstructions become crisp and the bound improves by more than 50 nats. The plane
 # is gone, but what a latent means can be asked in other ways.
 
 # %%
@@ -726,7 +747,8 @@ record(vae20_elbo=elbo20, vae20_nll=nll20)
 
 # %% [markdown]
 # Longer runs of networks of this size, made with `python -m course_utils.benchmarks.latent`, and yours in the last
-# rows. The ELBO is a bound, so the importance-weighted number ($k=200$) stands beside it. Never compare numbers from
+# rows. The ELBO is a bound, so the importance-weighted number stands beside it ($k=200$; in your rows $k=100$, over
+# the first test images only). Never compare numbers from
 # two data sets.
 
 # %%
@@ -750,9 +772,13 @@ titles = ["test images", "back from 2 latents", "back from 20 latents",
           "autoencoder, random codes", "VAE samples: decoder means", "VAE samples: pixels drawn"]
 for ax, sheet, title in zip(axes.flat, [x, *back, *drawn], titles, strict=True):
     plots.draw_images(ax, sheet, columns=6, title=title)
-plots.show(fig, alt="Reconstructions sharpen from 2 to 20 latents; VAE samples look like digits, the autoencoder's do not.")
+plots.show(fig, alt="Reconstructions sharpen from 2 to 20 latents; in both panels of random codes some are digits and many are not.")
 
 # %% [markdown]
+# After a class budget the VAE's samples are hardly cleaner than the autoencoder's. Two things are different. Its code
+# distribution was fixed *before* training. And it has a number, $-\log p(x)$, that says how far it still has to go.
+# Twenty codes drawn independently often meet in places where no image ever was; section 4.10 calls this mismatch.
+#
 # Papers usually print decoder *means*. The last panel shows real draws from $p_\theta(x)$: independent pixel noise on
 # top.
 
@@ -806,8 +832,13 @@ if data.test.factors is not None:
         steps = torch.tensor([-36.0, -24, -12, 0, 12, 24, 36], device=device)
         moved = chosen[:, None] + steps[:, None] * direction  # (3, 7, 20)
         sheet = vae20.decoder(moved.flatten(0, 1)).mean
-    plots.show(plots.images(sheet, columns=7, title="The same digit leaned by −36° … +36°, by moving z", width=5.5),
+    plots.show(plots.images(sheet, columns=7, title="z moved by what −36° … +36° of slant mean on average", width=5.5),
                alt="Three digits, each leaning progressively further from left to right.")
+
+# %% [markdown]
+# The digits lean, but by less than was asked. The direction is an average over all digits, and far from the codes the
+# decoder does not continue the line. Slant is only roughly a straight direction: the linear map explains about two
+# thirds of it.
 
 # %% [markdown]
 # ### Between two images
@@ -895,7 +926,7 @@ with training.evaluating(bug, sane):
     sheet = torch.cat([grey_x[:10], bug.decoder(bug.encoder(grey_x[:10]).mean).mean,
                        sane.decoder(sane.encoder(grey_x[:10]).mean).mean])
 plots.show(plots.images(sheet.clamp(0, 1), columns=10, title="Images; with the bug; with σ = 0.25"),
-           alt="The model with the bug shows the same blurry average for all digits; the other one reconstructs.")
+           alt="The model with the bug shows the same blurry average for all digits; the other draws different blurred digits.")
 record(bug_kl=curves["mean over pixels: σ² = D/2"]["kl"][-20:].mean(), sane_kl=curves["σ = 0.25"]["kl"][-20:].mean())
 
 # %% [markdown]
@@ -919,7 +950,7 @@ check("4.5", negative_elbo)
 
 # %% [markdown]
 # ### Learned σ, and how it runs away
-# Why not let the decoder learn a $\sigma_i(z)$ for every pixel? Some pixels are black in *every* image. There the
+# Why not let the decoder learn a $\sigma_i(z)$ for every pixel? Some pixels are blank in *every* image. There the
 # best $\sigma$ is zero, and the density $1/\sqrt{2\pi\sigma^2}$ grows without limit: the loss runs to $-\infty$ while
 # nothing improves. Two cures, to be used together. Grey values come in 256 steps, so give each step a width of 1/256
 # and add uniform noise of that width (**dequantise**): then no pixel is constant. And keep $\sigma\ge1/256$, because
@@ -936,7 +967,7 @@ def climb(head, draw):
     n_steps = 150 if budget == "smoke" else 600
     numbers = torch.zeros(1, 2, requires_grad=True)  # mu and log-variance
     optimizer = torch.optim.Adam([numbers], lr=0.05)
-    batches = iter(lambda: draw(torch.zeros(100, 1)), None)  # the pixel is black in every image
+    batches = iter(lambda: draw(torch.zeros(100, 1)), None)  # the pixel is blank in every image
     return [-record.loss.item() for record in
             training.steps(lambda x: -head(numbers).log_prob(x).mean(), optimizer, batches, n_steps)]
 
@@ -947,7 +978,7 @@ ax.plot(climb(GaussianHead(nn.Identity(), min_scale=1 / 256), dequantised), labe
 ax.axhline(math.log(256), color="black", linestyle=":", label="log 256: a uniform bin")
 ax.set(xlabel="training step", ylabel="log-density of the pixel [nats]", title="A density without a floor has no ceiling")
 ax.legend()
-plots.show(fig, alt="Without a floor the log-density of a black pixel climbs in a straight line; with it, it levels off.")
+plots.show(fig, alt="Without a floor the log-density of a blank pixel climbs in a straight line; with it, it levels off.")
 
 # %%
 kept = vae.mlp_vae(shape, (100,), latent_dim=5, head=partial(GaussianHead, min_scale=1 / 256), mean_image=mean_image)
@@ -957,7 +988,7 @@ with training.evaluating(kept):
     sheet = torch.cat([images.to_float(data.test.images[:5]), likelihood_of.mean.clamp(0, 1),
                        likelihood_of.stddev / likelihood_of.stddev.max()])
 plots.show(plots.images(sheet, columns=5, width=4, title="Images; learned means; learned σ (dark is large)"),
-           alt="Three rows: digits, blurred means, and the learned sigma, which is largest along the edges of the strokes.")
+           alt="Three rows: digits, blurred means, and the learned sigma: large wherever ink is possible.")
 
 # %% [markdown]
 # ### Why are the samples blurry?
@@ -983,7 +1014,12 @@ best = torch.linalg.lstsq(w.sqrt()[:, None], w.sqrt()[:, None] * m).solution[0]
 checks.close(best, (w[:, None] * m).sum(0), what="(4.12): the weighted mean is the best μ for squared error")
 rows = torch.cat([train_x[:8], average, decoded])
 plots.show(plots.images(rows, columns=8, title="An image; the mean of images that share its code; the decoder"),
-           alt="Rows: sharp digits, averages over similar digits, and decoder outputs that look like the averages.")
+           alt="Rows: sharp digits, averages over similar digits, and decoder outputs that mostly look like the averages.")
+
+# %% [markdown]
+# Mostly the two lower rows agree. Where they do not, few images share the code: their average is sharp, but the decoder
+# is a smooth network, trained for a short time, and draws what the neighbours need. (4.12) says what the *best*
+# decoder draws.
 
 # %% [markdown]
 # ## 4.9 β: how much may a code cost?
@@ -998,13 +1034,14 @@ plots.show(plots.images(rows, columns=8, title="An image; the mean of images tha
 #
 # $$ R = \sum_i \tfrac12\Big(\log\frac{\lambda_i}{v}\Big)_{+} , \qquad D = \sum_i \min(\lambda_i, v), \qquad (a)_+ = \max(a, 0) . \tag{4.13} $$
 #
-# Why: with code $z=ax+\sqrt s\,\epsilon$ and decoder $wz$, minimise
-# $\frac{1}{2\sigma^2}\mathbb{E}(x-wz)^2+\beta\,\mathrm{KL}$ over $a, s, w$.
+# Why: with code $z=ax+\tau\,\epsilon$ and decoder $wz$, minimise
+# $\frac{1}{2\sigma^2}\mathbb{E}(x-wz)^2+\beta\,\mathrm{KL}$ over $a, \tau, w$. ($\sigma$ is the *decoder's* noise
+# here, as in (4.11). The code's own noise, the $\sigma$ of section 4.4, is called $\tau$.)
 #
-# 1. The best $w$ is the regression slope $\mathbb{E}[xz]/\mathbb{E}[z^2]=a\lambda/(a^2\lambda+s)$. It leaves the
-#   error $\lambda(1-\rho)$ with $\rho = a^2\lambda/(a^2\lambda+s)$.
-# 2. Scale the code: multiply $a$ by $c$ and $s$ by $c^2$. Then $\rho$ stays, and with $t=a^2\lambda+s$ the mean of
-#   (4.7) is $\frac12(t-\log s-1)$, where $s=t(1-\rho)$. This is smallest at $t=1$: the codes together fill the prior
+# 1. The best $w$ is the regression slope $\mathbb{E}[xz]/\mathbb{E}[z^2]=a\lambda/(a^2\lambda+\tau^2)$. It
+#   leaves the error $\lambda(1-\rho)$ with $\rho = a^2\lambda/(a^2\lambda+\tau^2)$, the share that the code explains.
+# 2. Scale the code: multiply $a$ and $\tau$ by $c$. Then $\rho$ stays, and with $t=a^2\lambda+\tau^2$ the mean of
+#   (4.7) is $\frac12(t-\log\tau^2-1)$, where $\tau^2=t(1-\rho)$. This is smallest at $t=1$: the codes together fill the prior
 #   exactly. Its value there is $-\frac12\log(1-\rho)$.
 # 3. So minimise $\frac{\lambda(1-\rho)}{2\sigma^2}-\frac\beta2\log(1-\rho)$ over $\rho$: the derivative vanishes at
 #   $\lambda(1-\rho)=\beta\sigma^2=v$. That is the error, and the rate is
@@ -1100,7 +1137,7 @@ axes[0].set(xlabel="rate: mean KL [nats]", ylabel="distortion: −reconstruction
 axes[0].margins(0.25)
 for ax, k in zip(axes[1:], (0, -1), strict=True):
     plots.draw_images(ax, manifolds[k].flatten(0, 1), columns=11, title=f"the latent plane at β = {betas[k]}")
-plots.show(fig, alt="Distortion falls as the rate rises, one point per beta; the plane is rich at small and poor at large beta.")
+plots.show(fig, alt="Distortion falls steeply, then hardly, as the rate rises; at the largest beta the plane shows one blur everywhere.")
 record(shelf_low_rate=rates[-1], shelf_high_rate=rates[0])
 
 # %% tags=["widget"]
@@ -1111,8 +1148,9 @@ widgets.beta_shelf(betas, torch.stack(manifolds), torch.tensor(rates), torch.ten
 # $\mathrm dD+\beta\,\mathrm dR=0$: so $\beta$ *is* the slope of the curve, with its sign turned. At $\beta=1$ one
 # more nat of rate buys one nat less of distortion. And the bound? For $\beta\ge1$ we subtract more than the ELBO
 # does, so the objective still lies below $\log p(x)$, only further below. For $\beta<1$ it bounds nothing. Large β
-# gives smooth and poor samples; small β gives sharp reconstructions, but the codes leave the prior and samples fall
-# into holes again.
+# gives smooth and poor samples. Small β lets codes cost more, but they leave the prior, and samples fall into holes
+# again: the plane, which shows only the prior's region, then misses whole digits. On the true curve $D$ never rises
+# with $R$. If your leftmost β lies higher than its neighbour, its network is not trained to the end.
 
 # %% [markdown]
 # ### Exercise 4.6 (1 point): how many latents survive?
@@ -1208,14 +1246,15 @@ with training.evaluating(vae20, vae2):
         information, waste = (log_q_x - log_q).mean().item(), (log_q - log_prior).mean().item()
         exact_kl = kl_divergence(q, model.prior()).mean()
         checks.close(information + waste, exact_kl, what=f"(4.14), {name}: the two parts make the KL", atol=0.5)
-        print(f"{name}: KL {exact_kl:.2f} = information {information:.2f} + mismatch {waste:.2f} nats "
+        print(f"{name}: KL {exact_kl:.2f} ≈ information {information:.2f} + mismatch {waste:.2f} nats "
               f"(information is at most log N = {math.log(len(q.mean)):.2f})")
         mismatch[name] = waste
 record(aggregate_mismatch=mismatch["2 latents"])
 
 # %% [markdown]
-# With two latents most of the price is information and about a nat is waste: the codes reach a little further out
-# than the prior says. With twenty latents the split is at its limit: 500 images can differ by at most
+# With two latents most of the price is information and about a nat is waste: the codes reach clearly further out
+# than the prior says (see the rings in section 4.6). The left side of each line is exact and the right side comes from
+# four draws per image, so they agree only nearly. With twenty latents the split is at its limit: 500 images can differ by at most
 # $\log 500 = 6.2$ nats, so what the line calls mismatch is only an upper bound there. Telling the two apart in many
 # dimensions needs far more images than anyone has.
 
@@ -1250,10 +1289,10 @@ for name, model in {"IWAE": iwae, "VAE": same_cost}.items():
 #
 # $$ \begin{aligned}
 #    z_q &= z_e + \mathrm{sg}(e_k - z_e), \qquad k=\arg\min_j\|z_e-e_j\|^2 , \\
-#    L &= -\log p(x\mid z_q) + \tfrac14\|z_e-\mathrm{sg}(e_k)\|^2 .
+#    \text{loss} &= -\log p(x\mid z_q) + \tfrac14\|z_e-\mathrm{sg}(e_k)\|^2 .
 #    \end{aligned} \tag{4.15} $$
 #
-# The last term, *commitment*, keeps the encoder near its words. The words follow as running averages of the vectors
+# ($k$ is a word here, no longer a number of draws.) The last term, *commitment*, keeps the encoder near its words. The words follow as running averages of the vectors
 # that chose them, and a word that nobody chooses is moved onto a random vector.
 #
 # And the bound? The posterior is a single point: $q(k\mid x)=1$ for the words chosen. Its entropy is zero, so (4.5)
@@ -1326,8 +1365,13 @@ print(f"bound in nats: {vq_elbo:.1f} = reconstruction {parts[0]:.1f} + words {pa
 fig, axes = plt.subplots(1, 2, figsize=(7, 3.2))
 for ax, sheet, title in zip(axes, sheets, ("random words", "words from the PixelCNN"), strict=True):
     plots.draw_images(ax, sheet, columns=5, title=title)
-plots.show(fig, alt="Random words decode to rubble; words drawn from the PixelCNN prior decode to digits.")
+plots.show(fig, alt="Random words decode to rubble; words from the PixelCNN prior decode to connected strokes, some of them digits.")
 record(vq_elbo=-vq_elbo, vq_words_in_use=use)
+
+# %% [markdown]
+# As a bound the VQ-VAE loses here: a posterior of one point pays for every word in full. The gain is elsewhere. From
+# some dozens of words the reconstructions are sharp, and the work has moved to the prior. A weak prior shows at once:
+# after a short training its samples are sharp strokes, but few are digits.
 
 # %% [markdown]
 # ### Exercise 4.7 (2 points): forward and backward of a quantiser
@@ -1380,16 +1424,22 @@ plots.show(plots.images(sheet, columns=10, title=f"Two levels: samples; bound {t
 record(two_level_elbo=-two_elbo)
 
 # %% [markdown]
+# Row 3 of the first picture is still row 1: here the bottom grid says almost everything, and the top adds thickness and
+# ink. On 28×28 pixels there is little that is only global, and the bound is no better than with one level. VQ-VAE-2 was
+# made for large photographs.
+
+# %% [markdown]
 # ## What to remember
 #
-# * A latent-variable model needs $\int p(x\mid z)p(z)\,dz$. It can be done for one or two latents, and for linear
-#   models. Not otherwise.
+# * A latent-variable model needs $\int p(x\mid z)p(z)\,dz$. It can be done for one or two latents, for linear
+#   models, and for a discrete $z$ with few values. Otherwise it must be bounded or estimated.
 # * $\log p(x) = \mathrm{ELBO} + \mathrm{KL}(q\,\|\,p(z\mid x))$. The ELBO is reconstruction minus the price of the
 #   code, and more samples tighten it.
 # * Reparameterise: put the randomness outside, and gradients flow through the draw.
 # * Sum over pixels and latents. A mean in one place and a sum in the other is an unannounced β, and can kill the
 #   code.
-# * A latent dies when what it could say is worth less than it costs: $\lambda\le\beta\sigma^2$.
+# * A latent dies when what it could say is worth less than it costs: $\lambda\le\beta\sigma^2$, with the
+#   decoder's $\sigma$.
 # * Factors become *directions* in $z$, not single latents; nothing in the ELBO prefers axes.
 # * Averages are blurry. Words with a strong prior (VQ-VAE) are one cure.
 #
