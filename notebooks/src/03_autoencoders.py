@@ -303,11 +303,11 @@ for (name, errors), marker in zip(curve.items(), "os^", strict=True):
     ax.plot(sizes, errors, marker=marker, label=name)
 mean_error = autoencoder.squared_error(test_x, average.expand_as(test_x)).mean().item() / n_pixels
 ax.axhline(mean_error, color="black", linestyle=":", label="mean image: no code")
-ax.set(xscale="log", xlabel="latent dimensions", ylabel="squared error per test pixel", ylim=(0, None),
-       title="What a code of a given size can keep")
+ax.set(xscale="log", xlabel="latent dimensions", ylabel="squared error per test pixel",
+       ylim=(0, 1.4 * mean_error), title="What a code of a given size can keep")
 ax.set_xticks(sizes, [str(size) for size in sizes])
 ax.set_xticks([], minor=True)
-ax.legend()
+ax.legend(ncols=2, loc="upper center")
 plots.show(fig, alt="Error by latent size, for PCA and both autoencoders, and the mean image as a dotted line.")
 for i, n_latents in enumerate(sizes):
     ratios = ", ".join(f"{name} {curve['PCA'][i] / curve[name][i]:.2f}" for name in curve if name != "PCA")

@@ -1425,7 +1425,7 @@ record(two_level_elbo=-two_elbo)
 
 # %% [markdown]
 # Row 3 of the first picture is still row 1: here the bottom grid says almost everything, and the top adds thickness and
-# ink. On 28×28 pixels there is little that is only global, and the bound is no better than with one level. VQ-VAE-2 was
+# ink. On 28×28 pixels there is little that is only global, and the bound is about that of one level. VQ-VAE-2 was
 # made for large photographs.
 
 # %% [markdown]
