@@ -131,10 +131,12 @@ class GaussianHead(nn.Module):
     ``(B, n_in) -> (B, 2L)`` makes an encoder over ``(B, L)``, ``-> (B, 2C, H, W)`` a decoder over images.
     ``min_scale`` is a soft floor, :math:`\sigma^2 = e^{\text{log var}} + \text{min scale}^2`: without one the density
     of a pixel that never changes grows without limit. With 256 grey levels nothing finer than 1/256 exists.
-    Taught in chapter 04.
+    The log-variance ends at ``max_log_var``: on inputs unlike its data a network extrapolates, and a draw of scale e^50
+    would make the decoder overflow.  Taught in chapter 04.
     """
 
     numbers_per_value = 2
+    max_log_var = 10.0
 
     def __init__(self, network, min_scale=0.0):
         super().__init__()
@@ -142,6 +144,7 @@ class GaussianHead(nn.Module):
 
     def forward(self, x):
         mu, log_var = self.network(x).chunk(2, dim=1)
+        log_var = log_var.clamp(max=self.max_log_var)
         if self.min_scale > 0:
             log_var = torch.logaddexp(log_var, log_var.new_tensor(2 * math.log(self.min_scale)))
         return gaussian(mu, log_var)

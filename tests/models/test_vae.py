@@ -244,3 +244,13 @@ def test_a_mean_image_is_where_encoder_and_decoder_start():
     with torch.no_grad():
         model.decoder.network[0][-1].weight.zero_()
     torch.testing.assert_close(model.sample_means(2)[0], mean_image.clamp(0.002, 0.998))
+
+
+def test_an_image_unlike_the_data_gets_a_finite_bound():
+    """A trained encoder extrapolates to log-variances of a hundred and more, and the decoder meets what is drawn."""
+    model = vae.mlp_vae(shape=(1, 8, 8), hidden_dims=(16,), latent_dim=3)
+    with torch.no_grad():
+        model.encoder.network[-1][-1].bias[3:] = 300.0
+    x = torch.rand(5, 1, 8, 8).round()
+    assert model.encoder(x).stddev.max().item() == pytest.approx(math.exp(5))
+    assert model.elbo(x).isfinite().all()
