@@ -93,6 +93,10 @@ def fit(objective, optimizer, batches, n_steps, *, description="training", ema=N
     Ctrl-C stops the training, says at which step, and returns the history so far; the model keeps what it learned.
     """
     curves, stopped_at, step = {}, None, 0
+
+    def recent():
+        return f"loss {curves['loss'][max(0, step - 50) : step].mean():.4g}"
+
     with Bar(n_steps, description) as bar:
         try:
             for record in steps(objective, optimizer, batches, n_steps, clip_norm=clip_norm, scheduler=scheduler):
@@ -109,7 +113,7 @@ def fit(objective, optimizer, batches, n_steps, *, description="training", ema=N
                     curves[name][step - 1] = term
                 if ema is not None:
                     ema.update()
-                bar.update(step, lambda: f"loss {curves['loss'][max(0, step - 50):step].mean():.4g}")
+                bar.update(step, recent)
                 if callback is not None:
                     callback(record)
         except KeyboardInterrupt:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from click.testing import CliRunner
@@ -148,7 +149,8 @@ def test_the_server_passes_messages_on_at_once(tmp_path):
             with urllib.request.urlopen(request, timeout=30) as answer:
                 kernel = json.load(answer)["id"]
             place = f"{address.replace('http', 'ws', 1)}api/kernels/{kernel}/channels?token=secret"
-            asyncio.run(connect_until(place, log, "nodelay"))
+            with ThreadPoolExecutor(1) as own:  # this thread may hold the event loop of a browser test
+                own.submit(asyncio.run, connect_until(place, log, "nodelay")).result()
             assert "nodelay 1" in log.read_text()
         finally:
             os.killpg(server.pid, signal.SIGTERM)

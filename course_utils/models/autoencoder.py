@@ -203,8 +203,8 @@ def mlp_autoencoder(
 def conv_autoencoder(shape=(1, 28, 28), latent_dim=32, width=16, corrupt=None, mean_image=None):
     """Convolutional: two halvings down to the code and two doublings back.
 
-    ``mean_image`` as in :func:`mlp_autoencoder`; the last convolution has one bias a channel, so the decoder starts from
-    the mean brightness.
+    ``mean_image`` as in :func:`mlp_autoencoder`; the last convolution has one bias a channel, so the decoder starts
+    from the mean brightness.
     """
     encoder = ConvEncoder(shape, latent_dim, width)
     decoder = nn.Sequential(ConvDecoder(latent_dim, shape, width), nn.Sigmoid())

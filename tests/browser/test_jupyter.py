@@ -83,7 +83,8 @@ def test_a_drag_leaves_the_kernel_in_peace(jupyter, page):
     browser.run_all(page, jupyter.url("one.ipynb", "lab"))
     page.evaluate("""() => {
       window.told = [];
-      window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.anyMessage.connect((_, { msg, direction }) => {
+      const { kernel } = window.jupyterapp.shell.currentWidget.sessionContext.session;
+      kernel.anyMessage.connect((_, { msg, direction }) => {
         if (direction === "send" && msg.header.msg_type === "comm_msg") window.told.push(msg.content.data.state);
       });
     }""")
