@@ -661,7 +661,8 @@ with training.evaluating(vae2):
     tight = vae2.importance_weighted_bound(some, 1_000)
 print(f"{n_exact} test images:  ELBO {bound.mean():.2f}  ≤  k = 1,000: {tight.mean():.2f}  ≈  grid: {exact.mean():.2f} nats")
 checks.true(bound.mean() < exact.mean(), what="the ELBO is below the integral")
-checks.close(tight.mean(), exact.mean(), what="with 1,000 importance weights the bound meets the integral", atol=2.0, rtol=0)
+missing = (exact - tight).median()  # not the mean: an image whose posterior the encoder misses altogether may keep a gap
+checks.close(missing, 0.0, what="for the median image 1,000 importance weights reach the integral", atol=1.0, rtol=0)
 record(vae2_elbo=elbo2, vae2_nll=nll2, vae2_gap=exact.mean() - bound.mean())
 
 # %%
