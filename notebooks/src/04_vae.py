@@ -730,12 +730,13 @@ check("4.4", iwae_bound)
 # %% [markdown]
 # ## 4.7 Twenty latents
 #
-# Two numbers are few. With twenty the reconstructions become crisp and the bound improves by more than 50 nats. The plane
-# is gone, but what a latent means can be asked in other ways.
+# Two numbers are few. With twenty the reconstructions become crisp and the bound improves by more than 50 nats. The
+# plane is gone, but what a latent means can be asked in other ways. The hidden units are SiLU, $a\,\sigma(a)$ with the
+# logistic function $\sigma$: a ReLU without the kink, which ends a little lower after a long training.
 
 # %%
-vae20 = vae.mlp_vae(shape, hidden_dims=(400,), latent_dim=20, mean_image=mean_image)
-fit(vae20, n_steps, "VAE, 20 latents", lr=3e-3)
+vae20 = vae.mlp_vae(shape, hidden_dims=(400,), latent_dim=20, activation=nn.SiLU, mean_image=mean_image)
+fit(vae20, n_steps, "VAE, 20 latents", lr=4e-3, batch_size=128)
 ae20 = autoencoder.mlp_autoencoder(shape, hidden_dims=(400,), latent_dim=20, mean_image=mean_image)
 fit(ae20, n_steps // 2, "autoencoder, 20 latents", lr=2e-3)
 elbo20, nll20 = evaluate(vae20, test_x)
