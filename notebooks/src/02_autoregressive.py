@@ -554,13 +554,13 @@ check("2.4", blind_spot)
 #    h &\leftarrow h + W_3\operatorname{gate}\big(W_1 * h + W_2\,a + W_y\,y\big) .
 #    \end{aligned} \tag{2.7} $$
 #
-# The first $v$ is a convolution over the pixel rows *strictly above*. The first $h$ is one over the pixels *strictly to
-# the left*, plus this $v$: mask A. From then on $v$ in a row knows only rows above, so $W_0 *$ may cover its own row
-# and the rows above. $W_1 *$ covers the own place and the places to its left: mask B. $\odot$ multiplies entry by
-# entry. The horizontal stack is given $a$ as it is *before* its gate. The label $y$, if we want one, is a vector with a
-# single 1, and $W_y\,y$ is one learned vector for each class. $*$ is a convolution. $W_2$ and $W_3$ are $1\times1$
-# convolutions: the same linear layer at every place. Biases are left out. In the code $W_0,\dots,W_3$ are called `above`,
-# `beside`, `across` and `mix`.
+# The first $v$ is a convolution over the pixel rows *strictly above*. The first $h$ is one over the pixels *strictly
+# to the left*, plus this $v$: mask A. From then on $v$ in a row knows only rows above, so $W_0 *$ may cover its own
+# row and the rows above. $W_1 *$ covers the own place and the places to its left: mask B. $\odot$ multiplies entry by
+# entry. The horizontal stack is given $a$ as it is *before* its gate. The label $y$, if we want one, is a vector with
+# a single 1, and $W_y\,y$ is one learned vector for each class. $*$ is a convolution. $W_2$ and $W_3$ are $1\times1$
+# convolutions: the same linear layer at every place. Biases are left out. In the code $W_0,\dots,W_3$ are called
+# `above`, `beside`, `across` and `mix`.
 
 # %% quote="course_utils.models.autoregressive.pixelcnn:GatedLayer.forward"
 
@@ -793,8 +793,9 @@ print(f"a tenth of the pixels carries {share:.0%} of the bits")
 #
 # Whose bits are they? Many are our own. At an edge the grey image has a value $g$ between 0 and 1, and a coin made it
 # black or white. Nobody can foresee a coin. A model pays $H(x)+\mathrm{KL}(p_\text{data}\,\|\,p_\theta)$ on average
-# (chapter 01), so at least $H(x)$. With $H(x\mid g)$ for the entropy of all the coins of an image, $H(x)\ge H(x\mid g)$:
-# to be told $g$ can only help. This is a floor that no model can beat, except by luck on a few images.
+# (chapter 01), so at least $H(x)$. With $H(x\mid g)$ for the entropy of all the coins of an image,
+# $H(x)\ge H(x\mid g)$: to be told $g$ can only help. This is a floor that no model can beat, except by luck on a few
+# images.
 
 # %%
 g = images.to_float(data.test.images)  # the grey values behind the test images

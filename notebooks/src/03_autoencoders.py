@@ -208,8 +208,8 @@ record(ae32_mse=error_per_pixel(ae, test_x))
 # $\lambda_1\ge\lambda_2\ge\dots$ for its eigenvalues, $u_i$ for its orthonormal eigenvectors, and $\mathbb E$ for the
 # mean over the images. For fixed directions only the part of $x$ orthogonal to the subspace is lost. The subspace
 # offers one constant for that part, and by (3.1) the best constant is its mean. So the best flat subspace passes
-# through the mean image. The biases can take it there, so centre the data. With an orthonormal basis $P$ ($L$ rows) of the subspace, Pythagoras splits every image
-# into the part kept and the part lost:
+# through the mean image. The biases can take it there, so centre the data. With an orthonormal basis $P$ ($L$ rows)
+# of the subspace, Pythagoras splits every image into the part kept and the part lost:
 #
 # $$ \underbrace{\mathbb{E}\|x\|^2}_{\sum_i\lambda_i} = \underbrace{\mathbb{E}\|Px\|^2}_{\text{kept}} + \underbrace{\mathbb{E}\|x-P^\top Px\|^2}_{\text{lost}} . $$
 #
@@ -220,15 +220,16 @@ record(ae32_mse=error_per_pixel(ae, test_x))
 #
 # ($w_i$ is the squared length of a shadow of a unit vector, hence at most 1; $\|P\|_F^2$, the sum of all squared
 # entries, counts $L$ unit rows. All $u_i$ together are an orthonormal basis, $\sum_i u_iu_i^\top = I$, so
-# $\sum_i\|Pu_i\|^2 = \mathrm{tr}(P\sum_i u_iu_i^\top P^\top) = \mathrm{tr}(PP^\top) = \|P\|_F^2$.) So we hand out a total weight of $L$, at most 1 to each eigenvalue. It is best spent
-# on the $L$ largest: $P$ holds their eigenvectors. That is **principal component analysis**, and what is lost is the
-# rest:
+# $\sum_i\|Pu_i\|^2 = \mathrm{tr}(P\sum_i u_iu_i^\top P^\top) = \mathrm{tr}(PP^\top) = \|P\|_F^2$.) So we hand out a
+# total weight of $L$, at most 1 to each eigenvalue. It is best spent on the $L$ largest: $P$ holds their
+# eigenvectors. That is **principal component analysis**, and what is lost is the rest:
 #
 # $$ \min_{\text{linear}} \mathcal L(\theta, \phi) = \sum_{i>L} \lambda_i . \tag{3.3} $$
 #
 # The *subspace* is the one of PCA. The *code* is not: for any invertible matrix $A$, the encoder $AP$ with the
 # decoder $P^\top A^{-1}$ gives the same images. To compare subspaces we need a measure that ignores $A$. Take
-# orthonormal bases of both, as the columns of $Q_1$ and $Q_2$. The **principal angles** $\vartheta_j$ come from singular values:
+# orthonormal bases of both, as the columns of $Q_1$ and $Q_2$. The **principal angles** $\vartheta_j$ come from
+# singular values:
 #
 # $$ \cos\vartheta_j = \sigma_j(Q_1^\top Q_2), \qquad \text{all } \vartheta_j = 0 \iff \text{same subspace}. \tag{3.4} $$
 
@@ -319,10 +320,10 @@ record(mean_image_mse=mean_error, pca32_mse=error_pca[-1], mlp2_mse=error_mlp[0]
 # %% [markdown]
 # Were you right? The last cell printed the ratios. A curved surface fits the images better than a flat one of the
 # same dimension, once it is trained (with the smoke budget it is not, and at 32 numbers PCA, which needs no training,
-# is far ahead). The dotted line is the answer without any code: the mean image, whatever comes in. These models had half the steps of
-# section 3.2. The two architectures spend very different numbers of weights: with 28×28 pixels and 32 latents the fully
-# connected one has 654,000, the convolutional one 82,000. It knows that pixels have neighbours, and uses the same
-# small filters everywhere.
+# is far ahead). The dotted line is the answer without any code: the mean image, whatever comes in. These models had
+# half the steps of section 3.2. The two architectures spend very different numbers of weights: with 28×28 pixels and
+# 32 latents the fully connected one has 654,000, the convolutional one 82,000. It knows that pixels have neighbours,
+# and uses the same small filters everywhere.
 
 # %% [markdown]
 # ## 3.5 A look at the code
@@ -602,8 +603,8 @@ record(denoised_mse=left["the denoiser"], plain_denoised_mse=left["the plain aut
 # $$ \nabla \log p_\sigma(\tilde x) = \frac{\mathbb{E}[x\mid \tilde x]-\tilde x}{\sigma^2} = \frac{r^*(\tilde x) - \tilde x}{\sigma^2}. \tag{3.8} $$
 #
 # The arrow from a noisy image to its repair points *uphill in probability*. Divided by $\sigma^2$ it is
-# $\nabla\log p_\sigma$, which is called the **score**. A denoiser has learned a density after all, up to its constant: the *blurred* one, $p_\sigma$, not $p$.
-# Chapter 07 builds a generative model on this one line.
+# $\nabla\log p_\sigma$, which is called the **score**. A denoiser has learned a density after all, up to its
+# constant: the *blurred* one, $p_\sigma$, not $p$. Chapter 07 builds a generative model on this one line.
 #
 # In two dimensions we can check it: three blobs, whose blurred density is known.
 

@@ -297,9 +297,9 @@ checks.fails(lambda: torch.allclose(wrong, log_p, atol=0.05), what="that first l
 # %% [markdown]
 # **A second claim to test.** The same note says that maximising $\log p$ *is* maximising the bound. Only if $q$ can
 # reach the posterior! Take a family of decoders with one parameter $\theta$: a straight line at $\theta=0$, the
-# parabola from above at $\theta=1$. Let the data come from $\theta=1$, endlessly many, so that no luck is left. For every
-# $\theta$ compute the mean $\log p_\theta(x)$, and the mean bound with the *best* Gaussian $q$ for each $x$. **Guess
-# first:** which curve has its top at 1?
+# parabola from above at $\theta=1$. Let the data come from $\theta=1$, endlessly many, so that no luck is left. For
+# every $\theta$ compute the mean $\log p_\theta(x)$, and the mean bound with the *best* Gaussian $q$ for each $x$.
+# **Guess first:** which curve has its top at 1?
 
 # %%
 def bent(theta):
@@ -629,8 +629,8 @@ axes[1].set(xlabel="training step", ylabel="nats per image", title="KL: the pric
 plots.show(fig, alt="Left: −reconstruction and −ELBO fall, the KL is the distance between them. Right: the KL during training.")
 
 # %% [markdown]
-# The reconstruction wins at first: it improves by dozens of nats, while the whole KL is a handful. When that is used up,
-# the KL decides which details are worth their price. The two terms **fight**: reconstruction wants every image to
+# The reconstruction wins at first: it improves by dozens of nats, while the whole KL is a handful. When that is used
+# up, the KL decides which details are worth their price. The two terms **fight**: reconstruction wants every image to
 # have its own precise place, the KL wants all codes to look like the prior. Some call this adversarial. It is not:
 # both networks climb *one* objective, hand in hand. A real opponent comes in chapter 05.
 
@@ -688,8 +688,8 @@ plots.show(fig, alt="Left: codes around the origin, coloured by class, some outs
 #
 # Compare with the plane of chapter 03. The codes now lie around the origin, as the prior asks, and near each other.
 # They do not obey exactly: the prior puts 1 % of its draws outside the third ring, the codes far more (section 4.10
-# prices that). Between the clear digits the decoder draws blends. We *chose* $\mathcal N(0,I)$; it is not a fact about handwriting. The training
-# bent the code to fit it.
+# prices that). Between the clear digits the decoder draws blends. We *chose* $\mathcal N(0,I)$; it is not a fact
+# about handwriting. The training bent the code to fit it.
 
 # %% [markdown]
 # Put yourself in the encoder's place: choose a digit, drag $\mu$ and $\sigma$ of $q(z\mid x)$ over the exact
@@ -1255,11 +1255,11 @@ with training.evaluating(vae20, vae2):
 record(aggregate_mismatch=mismatch["2 latents"])
 
 # %% [markdown]
-# With two latents most of the price is information and about a nat is waste: the codes reach clearly further out
-# than the prior says (see the rings in section 4.6). The left side of each line is exact and the right side comes from
-# four draws per image, so they agree only nearly. With twenty latents the split is at its limit: 500 images can differ by at most
-# $\log 500 = 6.2$ nats, so what the line calls mismatch is only an upper bound there. Telling the two apart in many
-# dimensions needs far more images than anyone has.
+# With two latents most of the price is information and about a nat is waste: the codes reach clearly further out than
+# the prior says (see the rings in section 4.6). The left side of each line is exact and the right side comes from
+# four draws per image, so they agree only nearly. With twenty latents the split is at its limit: 500 images can
+# differ by at most $\log 500 = 6.2$ nats, so what the line calls mismatch is only an upper bound there. Telling the
+# two apart in many dimensions needs far more images than anyone has.
 
 # %% [markdown] tags=["fold"]
 # ### Going deeper: importance-weighted training
@@ -1295,8 +1295,9 @@ for name, model in {"IWAE": iwae, "VAE": same_cost}.items():
 #    \text{loss} &= -\log p(x\mid z_q) + \tfrac14\|z_e-\mathrm{sg}(e_k)\|^2 .
 #    \end{aligned} \tag{4.15} $$
 #
-# ($k$ is a word here, no longer a number of draws.) The last term, *commitment*, keeps the encoder near its words. The words follow as running averages of the vectors
-# that chose them, and a word that nobody chooses is moved onto a random vector.
+# ($k$ is a word here, no longer a number of draws.) The last term, *commitment*, keeps the encoder near its words.
+# The words follow as running averages of the vectors that chose them, and a word that nobody chooses is moved onto a
+# random vector.
 #
 # And the bound? The posterior is a single point: $q(k\mid x)=1$ for the words chosen. Its entropy is zero, so (4.5)
 # becomes
