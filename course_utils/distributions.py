@@ -63,7 +63,7 @@ class GaussianMixture(D.MixtureSameFamily):
         else:
             components = D.MultivariateNormal(means, covariance_matrix=covariances)
         # PyTorch's own argument checks ask for a full covariance of a mixture, which is never formed here.
-        super().__init__(D.Categorical(probs=weights), components, validate_args=False)
+        super().__init__(D.Categorical(logits=weights.log()), components, validate_args=False)
 
     def joint_log_prob(self, x):
         r"""log p(x, k) for every component: ``(B, D) -> (B, K)``, in nats."""
@@ -108,7 +108,6 @@ def entropy_of(probabilities):
     return torch.special.entr(probabilities).sum(-1)
 
 
-
 class BernoulliHead(nn.Module):
     """p(pixels in {0, 1} | z): the network's output are logits.  Taught in chapter 04.
 
@@ -132,7 +131,8 @@ class GaussianHead(nn.Module):
     ``min_scale`` is a soft floor, :math:`\sigma^2 = e^{\text{log var}} + \text{min scale}^2`: without one the density
     of a pixel that never changes grows without limit. With 256 grey levels nothing finer than 1/256 exists.
     The log-variance ends at ``max_log_var``: on inputs unlike its data a network extrapolates, and a draw of scale e^50
-    would make the decoder overflow.  Taught in chapter 04.
+    would make the decoder overflow. Gradients pass the end as if it were not there, so training can lead back.
+    Taught in chapter 04.
     """
 
     numbers_per_value = 2
@@ -143,8 +143,11 @@ class GaussianHead(nn.Module):
         self.network, self.min_scale = network, min_scale
 
     def forward(self, x):
-        mu, log_var = self.network(x).chunk(2, dim=1)
-        log_var = log_var.clamp(max=self.max_log_var)
+        numbers = self.network(x)
+        if numbers.shape[1] % 2:
+            raise ValueError(f"expected as many log-variances as means along dimension 1, got {tuple(numbers.shape)}")
+        mu, log_var = numbers.chunk(2, dim=1)
+        log_var = log_var - (log_var - self.max_log_var).clamp(min=0).detach()
         if self.min_scale > 0:
             log_var = torch.logaddexp(log_var, log_var.new_tensor(2 * math.log(self.min_scale)))
         return gaussian(mu, log_var)
@@ -161,11 +164,19 @@ class FixedGaussianHead(nn.Module):
 
     def __init__(self, network, scale):
         super().__init__()
+        if not scale > 0:
+            raise ValueError(f"scale is a standard deviation above 0, got {scale}")
         self.network, self.scale = network, scale
 
     def forward(self, z):
         mu = self.network(z)
         return gaussian(mu, torch.full_like(mu, 2 * math.log(self.scale)))
+
+
+def shape_for(head, shape):
+    """Shape of what a network must put out so that ``head`` (or a ``partial`` of one) is about images of ``shape``."""
+    head = getattr(head, "func", head)
+    return head.numbers_per_value * shape[0], *shape[1:]
 
 
 class StandardNormal(nn.Module):

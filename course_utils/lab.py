@@ -10,13 +10,13 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
 from course_utils.doctor import CHECKOUT, install_course
+from course_utils.files import write_bytes
 
 LEDGER = ".copied.json"
 PROMPT = "--ServerApp.kernel_websocket_connection_class=course_utils.websocket.PromptConnection"  # it says what for
@@ -44,18 +44,18 @@ def copy_chapters(source, target):
         mine = target / chapter.name
         if not mine.exists():
             news.append((mine.name, "new"))
-            _write(mine, text)
+            write_bytes(mine, text)
         elif copied.get(chapter.name) == _fingerprint(text) or mine.read_bytes() == text:
             pass                                          # the course has nothing newer than what was copied
         elif copied.get(chapter.name) == _fingerprint(mine.read_bytes()):
             news.append((mine.name, "updated: the course changed it, you had not"))
-            _write(mine, text)
+            write_bytes(mine, text)
         else:
             beside = _free_name(mine)
             news.append((beside.name, f"the course changed this chapter: yours stays {mine.name}, here is the newer"))
-            _write(beside, text)
+            write_bytes(beside, text)
         copied[chapter.name] = _fingerprint(text)
-    _write(target / LEDGER, json.dumps(copied, indent=1).encode())
+    write_bytes(target / LEDGER, json.dumps(copied, indent=1).encode())
     return news
 
 
@@ -75,19 +75,6 @@ def _read_ledger(target):
 def _free_name(mine):
     names = (mine.with_name(f"{mine.stem}.new{n}{mine.suffix}") for n in ("", *range(2, 1000)))
     return next(name for name in names if not name.exists())
-
-
-def _write(path, text):
-    """Write all or nothing: a full disk or a Ctrl-C leaves the old file."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def server_command(folder, arguments=()):

@@ -5,9 +5,12 @@ import io
 import matplotlib.pyplot as plt
 import torch
 from IPython.display import display
+from matplotlib.colors import ListedColormap
 
 # Okabe & Ito (2008): eight colours that colour-blind readers can tell apart.
 PALETTE = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000"]
+# One colour for each of ten classes.
+CLASSES = ListedColormap([*PALETTE[:6], "#b8a900", "#000000", "#7a5195", "#8c6d46"], name="classes")
 STYLE = {
     "figure.dpi": 100,
     "figure.constrained_layout.use": True,

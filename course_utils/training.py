@@ -11,7 +11,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +21,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from course_utils.files import write_bytes
 from course_utils.fingerprint import fingerprint
 
 # ---------------------------------------------------------------------------------------------------- the loop
@@ -286,16 +286,7 @@ def write_tensors(path, tensors, metadata):
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}  # unties shared ones
     content = safetensors.torch.save(tensors, {name: json.dumps(value) for name, value in metadata.items()})
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
+    write_bytes(path, content)
 
 
 def read_tensors(path):

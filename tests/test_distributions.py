@@ -105,3 +105,19 @@ def test_entropy_of_counts_zero_times_log_zero_as_zero():
     assert distributions.entropy_of(torch.tensor([1.0, 0.0])).item() == 0
     p = rows()
     torch.testing.assert_close(distributions.entropy_of(p), torch.tensor(scipy.stats.entropy(p, axis=1)))
+
+
+def test_a_component_of_tiny_weight_keeps_its_weight_and_its_gradient():
+    logits = torch.tensor([0.0, -30.0], requires_grad=True)
+    mixture = distributions.GaussianMixture(logits.softmax(0), torch.tensor([[-50.0], [50.0]]), torch.ones(2, 1))
+    found = mixture.log_prob(torch.tensor([[50.0]]))
+    assert found.item() == pytest.approx(-30 - 0.5 * math.log(2 * math.pi), abs=1e-4)
+    found.sum().backward()
+    assert logits.grad[1].item() == pytest.approx(1, abs=1e-4)
+
+
+def test_heads_name_what_does_not_fit():
+    with pytest.raises(ValueError, match="as many log-variances"):
+        distributions.GaussianHead(torch.nn.Linear(2, 3))(torch.zeros(1, 2))
+    with pytest.raises(ValueError, match="above 0"):
+        distributions.FixedGaussianHead(torch.nn.Identity(), 0)

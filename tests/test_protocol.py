@@ -6,11 +6,13 @@ method that the mathematics does not grant must not exist.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
 
 from course_utils import training
+from course_utils.distributions import GaussianHead, MixturePrior
 from course_utils.models import autoencoder, classifier, energy, vae, vqvae
 from course_utils.models.autoregressive import baselines, pixelcnn, pixelrnn, transformer
 from course_utils.models.autoregressive import made as made_family
@@ -69,7 +71,17 @@ CASES = [
          lambda model: energy.PersistentChains(model, binary_images().flatten(1)), descends=False),
     Case("autoencoder", lambda: autoencoder.mlp_autoencoder((1, 8, 8), (10,), 3), grey_images),
     Case("convolutional autoencoder", lambda: autoencoder.conv_autoencoder((1, 8, 8), 3, width=4), grey_images),
+    Case("linear autoencoder", lambda: autoencoder.linear_autoencoder(2, 1), points),
+    Case("sparse autoencoder",
+         lambda: autoencoder.one_layer_autoencoder((1, 8, 8), 20, autoencoder.sparse_kl(0.1, 0.2)), grey_images),
+    Case("contractive autoencoder, tied",
+         lambda: autoencoder.one_layer_autoencoder((1, 8, 8), 20, autoencoder.contract_sigmoid(0.1), tied=True),
+         grey_images),
     Case("VAE", lambda: vae.mlp_vae((1, 8, 8), (10,), 3), binary_images, "elbo sample", binary),
+    Case("VAE, learned prior, learned scale",
+         lambda: vae.mlp_vae((1, 8, 8), (10,), 3, partial(GaussianHead, min_scale=0.1), prior=MixturePrior(3, 2)),
+         grey_images, "elbo sample"),
+    Case("linear Gaussian VAE", lambda: vae.linear_gaussian_vae(2, 1, 0.5), points, "elbo sample"),
     Case("convolutional VAE", lambda: vae.conv_vae((1, 8, 8), 3, width=4), binary_images, "elbo sample", binary),
     Case("logistic pixels", lambda: baselines.LogisticPixels((1, 8, 8)), binary_images, "log_prob sample", binary),
     Case("MADE", lambda: made_family.MADE((1, 8, 8), hidden=(20,)), binary_images, "log_prob sample", binary),
@@ -85,6 +97,9 @@ CASES = [
     Case("pixel transformer", lambda: transformer.PixelTransformer((1, 8, 8), width=16, n_blocks=1), binary_images,
          "log_prob sample", binary),
     Case("VQ-VAE", lambda: vqvae.conv_vqvae((1, 8, 8), 6, width=8, word_width=4), binary_images),
+    Case("VQ-VAE, learned scale",
+         lambda: vqvae.conv_vqvae((2, 8, 8), 6, width=8, word_width=4, head=partial(GaussianHead, min_scale=0.1)),
+         lambda: torch.rand(6, 2, 8, 8)),
     Case("VQ-VAE, two levels", lambda: vqvae.two_level_vqvae((1, 8, 8), 6, width=8, word_width=4), binary_images),
 ]
 METHODS = {"log_prob", "elbo", "sample"}

@@ -49,6 +49,41 @@ def test_a_missing_file_is_named():
         shipped.path("x.json")
 
 
+# What the course promises of training that takes three minutes on two cores: nats, squared errors, accuracies.
+PROMISED = {
+    "vae_784_400_2_centred": {"test_neg_elbo": 149}, "vae_784_400_20_silu": {"test_neg_elbo": 96, "test_nll": 91},
+    "ae_784_400_32": {"test_mse_per_pixel": 0.0070}, "sparse": {"test_probe_accuracy": -0.96},
+    "contractive": {"test_probe_accuracy": -0.96}, "vqvae": {"test_neg_elbo": 125},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dataset", ["handwriting", "mnist"])
+def test_tables_of_the_latent_models_keep_what_is_promised(dataset):
+    rows = {row["name"]: row for row in shipped.results(f"latent_{dataset}.json")["rows"]}
+    for name, bars in PROMISED.items():
+        for number, bar in bars.items():
+            found = rows[name][number]
+            assert found <= bar if bar > 0 else found >= -bar, f"{name}: {number} is {found}"
+            assert not number.endswith(("elbo", "nll")) or found > 78, f"{name}: no honest result is below 78 nats"
+
+
+@pytest.mark.parametrize("name", ["vae_784_400_2", "ae_784_400_2"])
+def test_shipped_latent_models_load_and_still_fit_their_data(name):
+    """The number on 500 images against the recorded mean: within 8 %, unless the images or the code have changed."""
+    data = images.load("handwriting", n=1)
+    model = latent.RECIPES[name].make(data)
+    for part in ("encoder", "decoder"):
+        about = training.load_weights(shipped.path(f"{name}_{part}.safetensors"), getattr(model, part))
+    fixed = images.binarised(data, seed=0) if name.startswith("vae") else data
+    x = images.to_float(fixed.test.images[:500])
+    with training.evaluating(model), torch.random.fork_rng():
+        if name.startswith("vae"):
+            found, recorded = -model.elbo(x).mean().item(), about["test_neg_elbo"]
+        else:
+            found, recorded = (x - model(x)).square().mean().item(), about["test_mse_per_pixel"]
+    assert found == pytest.approx(recorded, rel=0.08)
+
+
 @pytest.mark.parametrize("dataset", ["handwriting", "mnist"])
 def test_tables_of_the_latent_models_are_what_the_recipes_give(dataset):
     for row in shipped.results(f"latent_{dataset}.json")["rows"]:

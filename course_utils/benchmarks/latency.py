@@ -22,25 +22,40 @@ from course_utils.widgets.demo import Demo, Slider
 IMPORTS = """import torch
 from torch import nn
 from course_utils.data import densities
+from course_utils.nn.conv import ConvDecoder
 from course_utils.nn.mlp import MLP
 from course_utils import widgets
 from course_utils.benchmarks import latency
 torch.manual_seed(0)
-codes, labels = torch.randn(1500, 2), torch.arange(1500) % 10
-mlp = nn.Sequential(MLP([2, 400, 784]), nn.Sigmoid())
+codes, codes20, labels = torch.randn(1500, 2), torch.randn(1500, 20), torch.arange(1500) % 10
+mlp, mlp20 = (nn.Sequential(MLP([n, 400, 784]), nn.Sigmoid()) for n in (2, 20))
+convolutions = nn.Sequential(ConvDecoder(20, (1, 28, 28)), nn.Sigmoid())
+images, zeros, bowl = torch.rand(60, 1, 28, 28), torch.zeros(6, 2), lambda x, grid: -8 * grid.square().sum(1)[None]
+codes[:2] = torch.tensor([[-5.0, 0.0], [5.0, 0.0]])  # ends of a way that a hand can go along from left to right
 unknown = nn.Sequential(nn.LayerNorm(2), mlp)  # not to the browser, so that Python decodes"""
 # What is measured: where the picture is computed, the cell, and the bar for p95 in milliseconds.
 CASES = {
     "bare": ("browser", "latency.bare(asks=False)", 17.0),
     "kl_explorer": ("browser", "widgets.kl_explorer(densities.two_bumps())", 17.0),
     "latent_explorer": ("browser", "widgets.latent_explorer({'VAE': mlp}, {'VAE': codes}, labels)", 17.0),
+    "latent_explorer, 12 sliders": (
+        "browser", "widgets.latent_explorer({'A': mlp20, 'VAE': mlp20}, {'A': codes20, 'VAE': codes20}, labels)", 17.0),
+    "latent_explorer, convolutions": (
+        "browser", "widgets.latent_explorer({'VAE': convolutions}, {'VAE': codes20}, labels)", 17.0),
+    "posterior_lab": ("browser", "widgets.posterior_lab(mlp, images[:6], bowl, zeros, zeros + 0.25)", 17.0),
+    "interpolation": ("browser", "widgets.interpolation(mlp, codes[:60], images, torch.arange(60))", 17.0),
+    "beta_shelf": ("browser", "widgets.beta_shelf([0.1, 0.3, 1, 3, 10, 30], torch.rand(6, 11, 11, 1, 28, 28), "
+                              "[60, 50, 40, 30, 20, 10], [80, 82, 86, 94, 110, 142])", 17.0),
     "bare, one byte": ("kernel", "latency.bare()", 50.0),
-    "the same, LayerNorm": ("kernel", "widgets.latent_explorer({'VAE': unknown}, {'VAE': codes}, labels)", 50.0),
+    "latent_explorer, LayerNorm": ("kernel", "widgets.latent_explorer({'VAE': unknown}, {'VAE': codes}, labels)", 50.0),
 }
 BARE = {"browser": "bare", "kernel": "bare, one byte"}
 SHOWN = 0.95  # of the values asked for, where the browser computes; the kernel may leave out all but the newest
-TARGETS = {"handle": ".course-demo .handle", "ipywidgets slider": ".widget-slider .noUi-handle"}
-TRACKS = {".course-demo .handle": ".course-demo .stage", ".widget-slider .noUi-handle": ".widget-slider .noUi-target"}
+# What is dragged, and along what: in each case the first of its kind, but for those named here.
+TARGETS = {"handle": (".course-demo .handle", ".course-demo .stage"),
+           "ipywidgets slider": (".widget-slider .noUi-handle", ".widget-slider .noUi-target")}
+INSTEAD = {("interpolation", "handle"): "[aria-label='place between A and B']",  # the others jump from dot to dot
+           ("beta_shelf", "handle"): None}                                       # jumps too, between six dots
 
 PROBE = """(root, attribute) => {
   const seen = window.__latency = { asked: {}, shown: {}, on: true };
@@ -52,8 +67,9 @@ PROBE = """(root, attribute) => {
   // Listeners on the window run last, after the demo's or the slider's own have set the new value. ipywidgets' slider
   // acts on mousemove, our handles on pointermove.
   for (const kind of ["pointermove", "mousemove"]) window.addEventListener(kind, (event) => {
+    if (!seen.on) return;
     const now = asked();
-    if (seen.on && now !== before && !(now in seen.asked)) seen.asked[now] = [event.timeStamp, performance.now()];
+    if (now !== before && !(now in seen.asked)) seen.asked[now] = [event.timeStamp, performance.now()];
     before = now;
   });
   // Told as soon as the drawing is done. A demo draws at the start of a frame, and an answer of the kernel at any time:
@@ -75,14 +91,14 @@ def bare(asks=True):
                 alt="A handle and nothing else.")
 
 
-def measure(page, cell, target, where="browser", dx=-150, moves=150):
+def measure(page, cell, target, track, where="browser", dx=-150, moves=150):
     """Drag ``target`` in ``cell`` by ``dx`` pixels; a dictionary of the times above, ``shown`` and ``asked``.
 
     ``asked`` counts the values the drag asked for, ``shown`` is the share of them that a frame showed.
     """
     knob = cell.locator(target).first
     knob.scroll_into_view_if_needed()
-    box, track = knob.bounding_box(), cell.locator(TRACKS[target]).first.bounding_box()
+    box, track = knob.bounding_box(), cell.locator(track).first.bounding_box()
     if box["x"] + box["width"] / 2 < track["x"] + track["width"] / 2:
         dx = -dx  # there is more room on the other side
     cell.locator(".course-demo").evaluate(PROBE, "data-shown" if where == "browser" else "data-answered")
@@ -92,7 +108,8 @@ def measure(page, cell, target, where="browser", dx=-150, moves=150):
     both = [(frame - moved, drawn - moved, drawn - handled) for (moved, handled), (frame, drawn) in
             ((asked, seen["shown"][value]) for value, asked in seen["asked"].items() if value in seen["shown"])]
     if len(both) < 2:
-        raise RuntimeError(f"the drag on {target} moved nothing: {len(seen['asked'])} values were asked for")
+        raise RuntimeError(f"the drag on {target} moved nothing: {len(seen['asked'])} values were asked for, "
+                           f"{len(both)} of them shown")
     waits, drawn, ours = zip(*both, strict=True)
     return {"p50_ms": statistics.median(waits), "p95_ms": _p95(waits), "drawn_p95_ms": _p95(drawn),
             "ours_p95_ms": _p95(ours), "shown": len(both) / len(seen["asked"]), "asked": len(seen["asked"])}
@@ -112,12 +129,14 @@ def run(apps=("lab", "notebook"), moves=150):
         with browser.Jupyter(folder, PROMPT) as server, browser.browser() as context:
             for app in apps:
                 page = context.new_page()
-                browser.run_all(page, server.url("latency.ipynb", app), demos=len(CASES))
+                browser.open_notebook(page, server.url("latency.ipynb", app))
+                browser.run_all(page, demos=len(CASES))
                 page.wait_for_timeout(1000)  # let the first layout settle
                 for k, (case, (where, _, _)) in enumerate(CASES.items()):
                     cell = page.locator(".jp-CodeCell").nth(k + 1)
-                    for name, target in TARGETS.items():
-                        rows[app, case, name] = measure(page, cell, target, where, moves=moves)
+                    for name, (target, track) in TARGETS.items():
+                        if target := INSTEAD.get((case, name), target):
+                            rows[app, case, name] = measure(page, cell, target, track, where, moves=moves)
                 page.close()
     return rows
 

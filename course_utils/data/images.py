@@ -159,6 +159,14 @@ def binarise(x: Tensor) -> Tensor:
     return torch.bernoulli(x)
 
 
+def dequantise(x: Tensor) -> Tensor:
+    """Grey values k/255 spread evenly over the bin [k/256, (k+1)/256), so that a density over them makes sense.
+
+    (Uria, Murray & Larochelle 2013, arXiv:1306.0186; Theis et al. 2016, section 3.1, arXiv:1511.01844.)
+    """
+    return (255 * x + torch.rand_like(x)) / 256
+
+
 def binarised(data: Data, seed: int = 0) -> Data:
     """``data`` with each pixel drawn once and for all to 0 or 255: a data set of 2 levels."""
     generator = torch.Generator().manual_seed(seed)

@@ -39,16 +39,24 @@ def _pca_returns_codes(x, n_components):
     return (x - x.mean(0)) @ torch.linalg.svd(x - x.mean(0), full_matrices=False).Vh[:n_components].T
 
 
+def _pca_always_two(x, n_components):
+    return pca_reconstruct(x, 2)
+
+
 def _pca_probes(generator):
     mix = torch.randn(5, 5, generator=generator, dtype=D)
     x = torch.randn(40, 5, generator=generator, dtype=D) * torch.tensor([3.0, 2.0, 1.0, 0.5, 0.2], dtype=D) @ mix
     flat = torch.randn(30, 2, generator=generator, dtype=D) @ torch.randn(2, 5, generator=generator, dtype=D)
+    few = torch.randn(5, 8, generator=generator, dtype=D)
     return [
         Probe("the best subspace for data around zero", (x - x.mean(0), 2),
               "Keep the directions of the largest variance: the first rows of Vh, or the last columns of eigh."),
         Probe("works when the mean is far from zero", (x + 10.0, 2),
               "Subtract the mean before you look for directions, and add it back at the end."),
         Probe("data that lie in a plane come back exactly", (flat + 3.0, 2), "Two components are enough here."),
+        Probe("one component: all points on one line", (x - 2.0, 1), "Keep n_components directions, here one."),
+        Probe("three components, and fewer images than pixels", (few, 3),
+              "Keep n_components directions, here three. Each has D entries, however few images there are."),
     ]  # fmt: skip
 
 
@@ -85,6 +93,10 @@ def _sparsity_per_image(z, target):
     return (target * (target / z).log() + (1 - target) * ((1 - target) / (1 - z)).log()).sum(1).mean()
 
 
+def _sparsity_own_target(z, target):
+    return sparsity_penalty(z, 0.1)
+
+
 def _sparsity_probes(generator):
     z = 0.05 + 0.9 * torch.rand(7, 4, generator=generator, dtype=D)
     switching = torch.tensor([[0.19, 0.01], [0.01, 0.19]], dtype=D)
@@ -94,6 +106,7 @@ def _sparsity_probes(generator):
         Probe("zero when every unit is on target on average", (switching, 0.1),
               "Take the mean over the batch first, z.mean(0); single activations may be far from the target."),
         Probe("adds up over units", (z.repeat(1, 3), 0.1), "Three times the units, three times the penalty."),
+        Probe("another target", (z, 0.7), "Use the target that the function is given, in both terms."),
     ]  # fmt: skip
 
 
@@ -174,9 +187,11 @@ def _score_probes(generator):
 
 EXERCISES = (
     Exercise("3.1", 2, pca_reconstruct, _pca_probes,
-             (_pca_forgets_to_centre, _pca_forgets_the_way_back, _pca_smallest, _pca_returns_codes)),
+             (_pca_forgets_to_centre, _pca_forgets_the_way_back, _pca_smallest, _pca_returns_codes,
+              _pca_always_two)),
     Exercise("3.2", 2, sparsity_penalty, _sparsity_probes,
-             (_sparsity_over_units, _sparsity_reversed, _sparsity_half, _sparsity_mean, _sparsity_per_image)),
+             (_sparsity_over_units, _sparsity_reversed, _sparsity_half, _sparsity_mean, _sparsity_per_image,
+              _sparsity_own_target)),
     Exercise("3.3", 2, contractive_tanh, _tanh_probes, (_tanh_like_sigmoid, _tanh_unsquared, _tanh_norm, _tanh_mean)),
     Exercise("3.4", 2, score_from_noise, _score_probes, (_score_sign, _score_square, _score_unscaled, _score_times)),
 )  # fmt: skip

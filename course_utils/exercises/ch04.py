@@ -85,14 +85,32 @@ def _draw_mean(mu, log_var, eps):
     return mu
 
 
+def _draw_detached(mu, log_var, eps):
+    return mu + (log_var / 2).exp().detach() * eps
+
+
+@torch.no_grad()
+def _draw_without_graph(mu, log_var, eps):
+    return mu + (log_var / 2).exp() * eps
+
+
+def _draw_new_leaf(mu, log_var, eps):
+    return (mu + (log_var / 2).exp() * eps).detach().requires_grad_()
+
+
 def _draw_probes(generator):
     mu, log_var = _gaussians(generator, 3, 4)
     eps = torch.randn(3, 4, generator=generator, dtype=D)
+    m, v, e = mu[:1, :2], log_var[:1, :2], eps[:1, :2]
     return [
         Probe("no noise gives the mean", (mu, log_var, torch.zeros_like(mu)), "With eps = 0, z = mu."),
         Probe("log_var = 0 is a standard deviation of 1", (mu, torch.zeros_like(mu), eps), "exp(0) = 1."),
         Probe("the noise is scaled by the standard deviation", (mu, log_var, eps),
               "The standard deviation is the square root of exp(log_var). Use the eps you were given."),
+        Probe("a gradient can pass to mu", (m.clone().requires_grad_(), v, e),
+              "Compute z from mu with torch's own operations: no detach, no no_grad, no NumPy, no new tensor."),
+        Probe("a gradient can pass to log_var", (m, v.clone().requires_grad_(), e),
+              "Compute z from log_var with torch's own operations: no detach, no no_grad, no NumPy, no new tensor."),
     ]  # fmt: skip
 
 
@@ -132,18 +150,42 @@ def _elbo_overflow(x, logits, mu, log_var):
     return (x * p.log() + (1 - x) * (1 - p).log()).sum(1) - kl_to_standard_normal(mu, log_var)
 
 
+def _elbo_of_probabilities(x, logits, mu, log_var):
+    nll = nn.functional.binary_cross_entropy(logits.sigmoid(), x, reduction="none").sum(1)  # ends at 100 a pixel
+    return -nll - kl_to_standard_normal(mu, log_var)
+
+
+def _elbo_clamped_probabilities(x, logits, mu, log_var):
+    p = logits.sigmoid().clamp(1e-7, 1 - 1e-7)
+    return (x * p.log() + (1 - x) * (1 - p).log()).sum(1) - kl_to_standard_normal(mu, log_var)
+
+
+def _elbo_padded_log(x, logits, mu, log_var):
+    p = logits.sigmoid()
+    return (x * (p + 1e-8).log() + (1 - x) * (1 - p + 1e-8).log()).sum(1) - kl_to_standard_normal(mu, log_var)
+
+
+def _elbo_clamped_logits(x, logits, mu, log_var):
+    return bernoulli_elbo(x, logits.clamp(-20, 20), mu, log_var)
+
+
 def _elbo_probes(generator):
     x = (torch.rand(3, 6, generator=generator) < 0.5).to(D)
     logits = torch.randn(3, 6, generator=generator, dtype=D)
     mu, log_var = _gaussians(generator, 3, 2)
     zero = torch.zeros(3, 2, dtype=D)
+    sure = (2 * x - 1) * 800.0
+    one_wrong = torch.cat([-sure[:, :1], sure[:, 1:]], 1)
     return [
         Probe("undecided pixels cost log 2 each", (x, torch.zeros_like(x), zero, zero),
               "With logits 0 every pixel has probability 1/2, and the KL is zero: the answer is -6 log 2."),
         Probe("reconstruction minus the price of the code", (x, logits, mu, log_var),
               "log p(x|z) sums x log p + (1 - x) log(1 - p) over pixels; subtract the KL."),
-        Probe("survives very sure pixels", (x, (2 * x - 1) * 800.0, mu, log_var),
+        Probe("survives very sure pixels", (x, sure, mu, log_var),
               "sigmoid(800) is exactly 1 in floating point and log(0) is -inf: use a function that takes logits."),
+        Probe("one pixel is sure and wrong: it costs its logit, 800 nats", (x, one_wrong, mu, log_var),
+              "A clamp, a small number inside the log, or a loss that takes probabilities stops the cost early: use a "
+              "function that takes logits."),
     ]  # fmt: skip
 
 
@@ -177,13 +219,32 @@ def _iwae_max(log_weights):
     return log_weights.amax(0)
 
 
+def _iwae_shifted(log_weights, shift):
+    return shift + (log_weights - shift).exp().mean(0).log()
+
+
+def _iwae_global_max(log_weights):
+    return _iwae_shifted(log_weights, log_weights.max())
+
+
+def _iwae_minus_min(log_weights):
+    return _iwae_shifted(log_weights, log_weights.amin(0))
+
+
+def _iwae_minus_mean(log_weights):
+    return _iwae_shifted(log_weights, log_weights.mean(0))
+
+
 def _iwae_probes(generator):
     logs = torch.randn(5, 3, generator=generator, dtype=D)
+    uneven = torch.tensor([[-4100.0, -9000.0], [-100.0, -3000.0], [-101.0, -3001.0]], dtype=D)
     return [
         Probe("equal weights: the bound is that weight", (torch.full((4, 3), -2.0, dtype=D),), "Divide by k."),
         Probe("the logarithm of the mean, not the mean of logarithms", (3 * logs,),
               "Average the weights, then take the log."),
         Probe("survives weights of e^-5000", (logs - 5_000.0,), "exp(-5000) is 0 in floating point: use logsumexp."),
+        Probe("survives draws and images that are thousands of nats apart", (uneven,),
+              "What you subtract before exp must be the largest log-weight of that image's own draws: use logsumexp."),
     ]  # fmt: skip
 
 
@@ -220,11 +281,17 @@ def _bug_sums_batch(x, x_hat, mu, log_var, scale):
     return negative_elbo(x, x_hat, mu, log_var, scale) * len(x)
 
 
+def _bug_keeps_constant(x, x_hat, mu, log_var, scale):
+    return negative_elbo(x, x_hat, mu, log_var, scale) + x.shape[1] / 2 * math.log(2 * math.pi * scale**2)
+
+
 def _bug_probes(generator):
     x, x_hat = torch.rand(2, 3, 8, generator=generator, dtype=D)
     mu, log_var = _gaussians(generator, 3, 2)
     zero = torch.zeros(3, 2, dtype=D)
     return [
+        Probe("a perfect picture from a code equal to the prior costs nothing", (x[:1], x[:1], zero[:1], zero[:1], 0.5),
+              "Every term is 0 here. Leave out the constant D/2 log(2 pi scale^2)."),
         Probe("the reconstruction alone, sigma = 1", (x, x_hat, zero, zero, 1.0),
               "A Gaussian charges (x - x_hat)^2 / (2 sigma^2) for each pixel. Sum over the pixels."),
         Probe("the price of the code alone", (x, x, mu, log_var, 1.0), "The KL of (4.7) has a factor one half."),
@@ -259,6 +326,10 @@ def _active_all(eigenvalues, beta, scale):
     return len(eigenvalues)
 
 
+def _active_at_the_level(eigenvalues, beta, scale):
+    return int((eigenvalues >= beta * scale**2).sum())
+
+
 def _active_probes(generator):
     values = torch.tensor([5.0, 2.0, 0.9, 0.4, 0.2, 0.05, 0.01], dtype=D)
     shuffled = values[torch.randperm(7, generator=generator)]
@@ -268,6 +339,8 @@ def _active_probes(generator):
         Probe("any order, small noise", (shuffled, 1.0, 0.15),
               "Count eigenvalues above the level; the order is irrelevant."),
         Probe("a mean over 784 pixels kills everything", (values, 1.0, math.sqrt(392)), "The water level is 392."),
+        Probe("a direction exactly at the level dies", (torch.tensor([1.0, 0.25, 0.0625], dtype=D), 4.0, 0.25),
+              "The water level is 4 / 16 = 0.25. A direction lives only above it."),
     ]  # fmt: skip
 
 
@@ -303,6 +376,16 @@ def _quantise_inner_product(z_e, words, decoder_gradient):
     return z_q, decoder_gradient + 0.5 * (z_e - z_q)
 
 
+def _quantise_absolute(z_e, words, decoder_gradient):
+    z_q = words[torch.cdist(z_e, words, p=1).argmin(1)]
+    return z_q, decoder_gradient + 0.5 * (z_e - z_q)
+
+
+def _quantise_cosine(z_e, words, decoder_gradient):
+    z_q = words[nn.functional.cosine_similarity(z_e[:, None], words, dim=2).argmax(1)]
+    return z_q, decoder_gradient + 0.5 * (z_e - z_q)
+
+
 def _quantise_quarter(z_e, words, decoder_gradient):
     z_q, _ = quantise(z_e, words, decoder_gradient)
     return z_q, decoder_gradient + 0.25 * (z_e - z_q)
@@ -311,28 +394,41 @@ def _quantise_quarter(z_e, words, decoder_gradient):
 def _quantise_probes(generator):
     z, slope = torch.randn(2, 6, 3, generator=generator, dtype=D)
     words = torch.randn(4, 3, generator=generator, dtype=D) * torch.tensor([[0.2], [1.0], [1.0], [4.0]], dtype=D)
+    near = words[[2, 0, 1]] + 0.02 * z[:3]
+    # nearest to (3, 3) by inner product, by L1, by L2, by cosine
+    rivals = torch.tensor([[9.0, 2.0], [1.2, 3.0], [2.0, 4.0], [0.5, 0.5]], dtype=D)
+    zero = torch.zeros(3, 3, dtype=D)
     return [
         Probe("vectors that are words already stay, and the gradient passes", (words[[2, 0, 1]], words, slope[:3]),
-              "There the commitment is zero, so the gradient at z_e is the decoder's."),
-        Probe("no decoder gradient: only the commitment pulls", (z, words, torch.zeros_like(z)),
+              "A word is nearest to itself. There the commitment is zero, so the gradient at z_e is the decoder's."),
+        Probe("no decoder gradient: only the commitment pulls", (near, words, zero),
               "The derivative of 1/4 ||z_e - z_q||^2 by z_e, with z_q held fixed, is 1/2 (z_e - z_q)."),
+        Probe("nearest means the smallest Euclidean distance",
+              (torch.full((1, 2), 3.0, dtype=D), rivals, torch.zeros(1, 2, dtype=D)),
+              "The nearest word is (2, 4). By absolute differences, angle or inner product it is another one."),
         Probe("the nearest word and both gradients", (z, words, slope),
-              "Nearest in Euclidean distance, not by inner product."),
+              "The gradient is the decoder's plus the commitment's, with the word nearest in Euclidean distance."),
     ]  # fmt: skip
 
 
 EXERCISES = (
     Exercise("4.1", 1, kl_to_standard_normal, _kl_probes,
              (_kl_without_half, _kl_mean, _kl_log_sigma, _kl_negative, _kl_batch_mean)),
-    Exercise("4.2", 1, draw, _draw_probes, (_draw_variance, _draw_log, _draw_own_noise, _draw_mean)),
+    Exercise("4.2", 1, draw, _draw_probes,
+             (_draw_variance, _draw_log, _draw_own_noise, _draw_mean, _draw_detached, _draw_without_graph,
+              _draw_new_leaf)),
     Exercise("4.3", 2, bernoulli_elbo, _elbo_probes,
-             (_elbo_sign, _elbo_pixel_mean, _elbo_plus_kl, _elbo_no_sigmoid, _elbo_overflow)),
+             (_elbo_sign, _elbo_pixel_mean, _elbo_plus_kl, _elbo_no_sigmoid, _elbo_overflow,
+              _elbo_of_probabilities, _elbo_clamped_probabilities, _elbo_padded_log, _elbo_clamped_logits)),
     Exercise("4.4", 2, iwae_bound, _iwae_probes,
-             (_iwae_elbo, _iwae_forgets_k, _iwae_underflow, _iwae_wrong_axis, _iwae_max)),
+             (_iwae_elbo, _iwae_forgets_k, _iwae_underflow, _iwae_wrong_axis, _iwae_max,
+              _iwae_global_max, _iwae_minus_min, _iwae_minus_mean)),
     Exercise("4.5", 2, negative_elbo, _bug_probes,
-             (_bug_as_printed, _bug_pixels_only, _bug_half_only, _bug_no_scale, _bug_sums_batch)),
-    Exercise("4.6", 1, n_active, _active_probes, (_active_sigma, _active_no_beta, _active_dead, _active_all)),
+             (_bug_as_printed, _bug_pixels_only, _bug_half_only, _bug_no_scale, _bug_sums_batch,
+              _bug_keeps_constant)),
+    Exercise("4.6", 1, n_active, _active_probes,
+             (_active_sigma, _active_no_beta, _active_dead, _active_all, _active_at_the_level)),
     Exercise("4.7", 2, quantise, _quantise_probes,
              (_quantise_no_commitment, _quantise_zero_gradient, _quantise_sign, _quantise_inner_product,
-              _quantise_quarter)),
+              _quantise_quarter, _quantise_absolute, _quantise_cosine)),
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """Comparing an answer with the expected one, and saying how they differ in plain words.
 
 Answers are tensors, numbers, or tuples of them, and nothing else: an object that claims to equal everything is of the
-wrong type.
+wrong type. Where an input asks for a gradient (``requires_grad``), the derivatives by it are compared as well.
 """
 
 from dataclasses import dataclass
@@ -28,9 +28,12 @@ class Difference:
 
 
 def copied(value):
-    """A copy that shares no tensor with ``value``; looks into tuples, lists and dicts."""
+    """A copy that can be changed and leaves ``value`` as it is; looks into tuples, lists and dicts.
+
+    A gradient that reaches the copy goes on to ``value``: there the answer's and the expected one can be compared.
+    """
     if isinstance(value, torch.Tensor):
-        return value.detach().clone().requires_grad_(value.requires_grad)
+        return value.clone()
     if isinstance(value, tuple | list):
         return type(value)(copied(v) for v in value)
     if isinstance(value, dict):
@@ -68,7 +71,8 @@ def difference(answer, expected, tolerance, what="the answer"):
     if type(answer) not in TENSORS or answer.layout is not torch.strided:
         wanted = "a number" if expected.ndim == 0 else "a torch.Tensor"
         return Difference(f"{what} was {kind_of(answer)}, expected {wanted}.")
-    return _tensor_difference(answer.detach(), expected.detach(), tolerance, what)
+    found = _tensor_difference(answer.detach(), expected.detach(), tolerance, what)
+    return found or _gradient_difference(answer, expected, tolerance, what)
 
 
 def _tensor_difference(answer, expected, tolerance, what):
@@ -88,6 +92,31 @@ def _tensor_difference(answer, expected, tolerance, what):
     entry = f"{place} was {_pair(a[index], e[index])} ({int(wrong.sum())} of {a.numel()} wrong)."
     whole = f"{what} was {_pair(a, e)}." if expected.numel() <= SHOWN // 2 else entry
     return Difference(whole, entry, index, tuple(expected.shape))
+
+
+def _gradient_difference(answer, expected, tolerance, what):
+    """The same for the derivatives of the sum of all entries by the inputs that ask for a gradient."""
+    inputs = _inputs_behind(expected)
+    if not inputs:
+        return None
+    wanted = torch.autograd.grad(expected.sum(), inputs, retain_graph=True)
+    try:
+        sent = torch.autograd.grad(answer.sum(), inputs, retain_graph=True, allow_unused=True)
+    except RuntimeError:  # no graph at all, or one that was used up or overwritten
+        sent = [None]
+    if any(s is None for s in sent):
+        return Difference(f"{what} had the right values, but no gradient can pass back through it to the input.")
+    parts = zip(sent, wanted, strict=True)
+    found = (_tensor_difference(s, w, tolerance, f"the derivative of the sum of {what}") for s, w in parts)
+    return next((part for part in found if part is not None), None)
+
+
+def _inputs_behind(tensor):
+    """The tensors that ask for a gradient and from which ``tensor`` was computed."""
+    nodes = [tensor.grad_fn] if tensor.grad_fn is not None else []
+    for node in nodes:  # the list grows until the graph has been walked to its ends
+        nodes += [n for n, _ in node.next_functions if n is not None and n not in nodes]
+    return list(dict.fromkeys(node.variable for node in nodes if hasattr(node, "variable")))
 
 
 def _pair(answer, expected):

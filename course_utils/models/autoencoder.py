@@ -23,33 +23,33 @@ from course_utils.nn.mlp import MLP
 
 
 def squared_error(x, x_hat):
-    r""":math:`\|x - \hat x\|^2`, *summed* over everything but the batch: ``(B, ...event) -> (B,)``.
-    Taught in chapter 03.
-    """
+    r""":math:`\|x - \hat x\|^2`, *summed* over all but the batch: ``(B, ...event) -> (B,)``.  Taught in chapter 03."""
     return (x - x_hat).square().flatten(1).sum(1)
 
 
 def pca(x, n_components):
-    r"""Principal components of ``x`` ``(N, D)``: mean ``(D,)``, components ``(n, D)`` (orthonormal rows), variances
-    ``(n,)``.
+    r"""Principal components of ``x`` ``(N, D)``: mean ``(D,)``, components ``(n, D)``, variances ``(n,)``.
 
-    Rows are sorted by variance; the code of x is :math:`(x - m)P^\top`. The mean squared error that n components
-    leave is
-    the sum of the remaining variances. (Pearson 1901.) Taught in chapter 03.
+    The components are orthonormal rows, sorted by variance; the code of x is :math:`(x - m)P^\top`. The mean squared
+    error that n components leave is the sum of the remaining variances. (Pearson 1901.) Taught in chapter 03.
     """
+    if x.dim() != 2:
+        raise ValueError(f"expected data (N, D), got {tuple(x.shape)}: flatten images first")
     if not 0 < n_components <= min(x.shape):
         raise ValueError(f"n_components must be in 1..{min(x.shape)} for data {tuple(x.shape)}, got {n_components}")
     mean = x.mean(0)
-    variances, directions = torch.linalg.eigh(torch.cov(x.T, correction=0))      # ascending
+    variances, directions = torch.linalg.eigh(torch.atleast_2d(torch.cov(x.T, correction=0)))  # ascending
     return mean, directions.T.flip(0)[:n_components], variances.flip(0)[:n_components]
 
 
 def principal_angles(a, b):
     r"""Angles between the row spaces of ``a`` and ``b`` (both ``(n, D)``), in radians, ``(n,)``, smallest first.
 
-    All zero exactly when the two span the same subspace. Computed from sines, which stay exact near zero.
-    (Björck & Golub 1973.) Taught in chapter 03.
+    All zero exactly when the two span the same subspace; the rows of each must be independent. Computed from sines,
+    which stay exact near zero. (Björck & Golub 1973.) Taught in chapter 03.
     """
+    if any(torch.linalg.matrix_rank(rows) < len(rows) for rows in (a, b)):
+        raise ValueError("expected independent rows: some are combinations of others")
     q_a, q_b = (torch.linalg.qr(rows.T).Q for rows in (a, b))                    # (D, n), orthonormal columns
     sines = torch.linalg.svdvals(q_b - q_a @ (q_a.T @ q_b))
     return sines.clamp(max=1).asin().flip(0)
@@ -61,16 +61,15 @@ def l1_sparsity(z):
 
 
 def kl_sparsity(z, target):
-    r"""How far the *average* activity of each unit is from ``target``: :math:`\sum_j \mathrm{KL}(\rho \|
-    \hat\rho_j)`, nats.
+    r"""How far the mean activity of each unit is from ``target``: :math:`\sum_j \mathrm{KL}(\rho\|\hat\rho_j)`, nats.
 
-    ``z``: ``(B, L)`` in (0, 1), as a sigmoid gives; the average :math:`\hat\rho_j` is over the batch, so this is one
-    number
-    for the batch. (Lee, Ekanadham & Ng 2008; Ng 2011, lecture notes on sparse autoencoders.) Taught in chapter 03.
+    ``z``: ``(B, L)`` in (0, 1), as a sigmoid gives; the mean :math:`\hat\rho_j` is over the batch, so this is one
+    number for the batch. (Ng 2011, lecture notes CS294A, "Sparse autoencoder".) Taught in chapter 03.
     """
     if not 0 < target < 1:
         raise ValueError(f"target is a mean activity strictly between 0 and 1, got {target}")
-    rho = z.mean(0).clamp(1e-6, 1 - 1e-6)                                        # (L,)
+    limits = torch.finfo(z.dtype)                        # a unit that sleeps must still feel the pull to wake
+    rho = z.mean(0).clamp(limits.tiny, 1 - limits.eps)                           # (L,)
     return (target * (target / rho).log() + (1 - target) * ((1 - target) / (1 - rho)).log()).sum()
 
 
@@ -101,12 +100,10 @@ def jacobian(encoder, x):
 
 
 def denoising_score(denoiser, x, scale):
-    r"""Estimate of :math:`\nabla_x \log p_\sigma(x)` from a network that removes Gaussian noise: :math:`(r(x) -
-    x)/\sigma^2`.
+    r"""Estimate of the score :math:`\nabla_x \log p_\sigma(x)` from a network r that removes Gaussian noise.
 
-    :math:`p_\sigma` is the data blurred by the noise. Same shape as ``x``. (Vincent 2011; Alain & Bengio 2014,
-    theorem 2,
-    arXiv:1211.4246.) Taught in chapter 03, used again in chapter 07.
+    It is :math:`(r(x) - x)/\sigma^2`, of the shape of ``x``; :math:`p_\sigma` is the data blurred by the noise.
+    (Miyasawa 1961; Vincent 2011.) Taught in chapter 03, used again in chapter 07.
     """
     return (denoiser(x) - x) / scale**2
 
@@ -163,10 +160,14 @@ def sparse_kl(weight, target):
 
 
 def contract_sigmoid(weight):
-    """``weight`` times the closed-form Jacobian norm; the encoder's last layers must be ``Linear, Sigmoid`` on
-    pixels.
-    """
-    return lambda x, z, encoder: weight * contractive_penalty(z, encoder[-2].weight)
+    """``weight`` times the closed-form Jacobian norm, for an encoder ``Flatten, Linear, Sigmoid``."""
+
+    def penalty(x, z, encoder):
+        if [type(layer) for layer in encoder] != [nn.Flatten, nn.Linear, nn.Sigmoid]:
+            raise ValueError("the closed form is for an encoder Flatten, Linear, Sigmoid; for others take contract()")
+        return weight * contractive_penalty(z, encoder[1].weight)
+
+    return penalty
 
 
 def contract(weight):
@@ -214,15 +215,18 @@ def conv_autoencoder(shape=(1, 28, 28), latent_dim=32, width=16, corrupt=None, m
     return Autoencoder(encoder, decoder, corrupt)
 
 
-def sigmoid_autoencoder(shape=(1, 28, 28), n_hidden=1024, penalty=None, corrupt=None, tied=False):
-    """One sigmoid layer, often wider than the image, and one linear layer back; see ``sparse_*``, ``contract_sigmoid``.
+def one_layer_autoencoder(
+    shape=(1, 28, 28), n_hidden=1024, penalty=None, corrupt=None, tied=False, activation=nn.Sigmoid
+):
+    """One hidden layer, often wider than the image, and a linear way back; see ``sparse_*`` and ``contract_sigmoid``.
 
     ``tied``: the decoder uses the encoder's weights, transposed. A contractive autoencoder needs that: otherwise the
-    encoder escapes the penalty by shrinking its weights while the decoder grows its own.
+    encoder escapes the penalty by shrinking its weights while the decoder grows its own. L1 needs it for that reason
+    too, and ReLU as ``activation``, which can be exactly zero.
     """
     n_pixels = math.prod(shape)
     layer = nn.Linear(n_pixels, n_hidden)
-    encoder = nn.Sequential(nn.Flatten(), layer, nn.Sigmoid())
+    encoder = nn.Sequential(nn.Flatten(), layer, activation())
     back = Transposed(layer) if tied else nn.Linear(n_hidden, n_pixels)
     return Autoencoder(encoder, nn.Sequential(back, nn.Unflatten(1, shape)), corrupt, penalty)
 

@@ -18,7 +18,14 @@ from torch import nn
 from torch.distributions import MultivariateNormal
 from torch.distributions.kl import kl_divergence
 
-from course_utils.distributions import BernoulliHead, FixedGaussianHead, GaussianHead, StandardNormal
+from course_utils.distributions import (
+    BernoulliHead,
+    FixedGaussianHead,
+    GaussianHead,
+    StandardNormal,
+    shape_for,
+    standard_normal,
+)  # fmt: skip
 from course_utils.nn.centre import Minus, start_at
 from course_utils.nn.conv import ConvDecoder, ConvEncoder
 from course_utils.nn.mlp import MLP
@@ -36,10 +43,9 @@ def reparameterise(mu, log_var, eps):
 
 
 def gaussian_kl(mu, log_var):
-    r"""KL(N(mu, sigma^2) || N(0, 1)) of every latent: :math:`\tfrac12\mu^2 + \tfrac12(\sigma^2 - \log\sigma^2 - 1)`,
-    nats.
+    r"""KL(N(mu, sigma^2) || N(0, 1)) of every latent: :math:`\tfrac12\mu^2 + \tfrac12(\sigma^2 - \log\sigma^2 - 1)`.
 
-    ``mu, log_var``: ``(B, L)``. Returns ``(B, L)``: sum over the last dimension for the KL of the whole code.
+    ``mu, log_var``: ``(B, L)``. Returns ``(B, L)`` nats: sum over the last dimension for the KL of the whole code.
     (Kingma & Welling 2014, appendix B, arXiv:1312.6114.) Taught in chapter 04.
     """
     return 0.5 * mu.square() + 0.5 * (log_var.exp() - log_var - 1)
@@ -56,9 +62,7 @@ def elbo_terms(x, encoder, decoder, prior):
 
 
 def kl_or_draw(q, p, z):
-    """KL(q || p) in closed form where PyTorch knows one; otherwise one unbiased draw, log q(z) - log p(z).
-    ``(B,)``.
-    """
+    """KL(q || p), ``(B,)``: closed where PyTorch knows it; otherwise one unbiased draw, log q(z) - log p(z)."""
     try:
         return kl_divergence(q, p)
     except NotImplementedError:
@@ -105,9 +109,12 @@ def log_joint_on_grid(x, decoder, prior, grid):
 
 def cell_volume(grid):
     """Volume of one cell of a regular grid ``(G, L)`` (each axis equally spaced): a scalar tensor."""
-    steps = [axis.unique().diff() for axis in grid.T]
-    if any(not torch.allclose(step, step.mean(), rtol=1e-3) for step in steps):
-        raise ValueError("expected a regular grid: every axis equally spaced, as torch.linspace gives")
+    axes = [axis.unique() for axis in grid.T]
+    steps = [axis.diff() for axis in axes]
+    whole = len(grid) == math.prod(map(len, axes)) and all(map(len, steps))
+    if not whole or any(not torch.allclose(step, step.mean(), rtol=1e-3) for step in steps):
+        raise ValueError("expected a regular grid: all combinations of axes of equally spaced points, as "
+                         "torch.cartesian_prod of torch.linspace gives")
     return torch.stack([step.mean() for step in steps]).prod()
 
 
@@ -120,7 +127,7 @@ def linear_gaussian_evidence(weight, bias, scale):
     ``weight``: ``(D, L)``, ``bias``: ``(D,)``. (Tipping & Bishop 1999, "Probabilistic PCA", eq. 6.)
     Taught in chapter 04.
     """
-    return MultivariateNormal(bias, weight @ weight.T + scale**2 * torch.eye(len(bias), dtype=bias.dtype))
+    return MultivariateNormal(bias, weight @ weight.T + scale**2 * torch.eye(len(bias)).to(bias))
 
 
 def linear_gaussian_posterior(x, weight, bias, scale):
@@ -129,7 +136,7 @@ def linear_gaussian_posterior(x, weight, bias, scale):
 
     ``x``: ``(B, D)``. Batch ``(B,)``, event ``(L,)``. (Tipping & Bishop 1999, eq. 7.) Taught in chapter 04.
     """
-    m = weight.T @ weight + scale**2 * torch.eye(weight.shape[1], dtype=weight.dtype)
+    m = weight.T @ weight + scale**2 * torch.eye(weight.shape[1]).to(weight)
     mean = torch.linalg.solve(m, weight.T @ (x - bias).T).T                        # (B, L)
     return MultivariateNormal(mean, scale**2 * torch.linalg.inv(m))
 
@@ -143,23 +150,20 @@ def linear_gaussian_elbo(x, q, weight, bias, scale):
     mean = q.mean @ weight.T + bias                                                # (B, D)
     spread = (q.variance @ weight.square().T).sum(-1) / (2 * scale**2)
     at_mean = torch.distributions.Normal(mean, scale).log_prob(x).sum(-1)
-    return at_mean - spread - kl_divergence(q, _standard_normal_like(q))
-
-
-def _standard_normal_like(q):
-    return torch.distributions.Independent(torch.distributions.Normal(torch.zeros_like(q.mean), 1.0), 1)
+    return at_mean - spread - kl_divergence(q, standard_normal(*q.mean.shape[1:], like=q.mean))
 
 
 def water_filling(eigenvalues, beta_variance):
     r"""Rate and distortion of the best linear VAE: :math:`R=\sum\tfrac12\log(\lambda/v)_+,\; D=\sum\min(\lambda, v)`.
 
     ``eigenvalues``: ``(D,)`` of the data covariance; ``beta_variance`` is v = beta * sigma^2. Directions with
-    lambda <= v carry nothing: their posterior collapses. R in nats, D in squared data units, for one image.
+    lambda <= v carry nothing: their posterior collapses. R in nats, D in squared data units, for one image. An
+    eigenvalue that rounding has put below zero counts as zero.
     (Shannon 1959; Lucas et al. 2019, arXiv:1911.02469.) Taught in chapter 04.
     """
     v = torch.as_tensor(beta_variance, dtype=eigenvalues.dtype)
-    rate = 0.5 * (eigenvalues / v).log().clamp(min=0).sum()
-    return rate, eigenvalues.clamp(max=v).sum()
+    rate = 0.5 * (eigenvalues.clamp(min=v) / v).log().sum()
+    return rate, torch.minimum(eigenvalues.clamp(min=0), v).sum()
 
 
 # Model ----------------------------------------------------------------------------------------------------------------
@@ -194,10 +198,6 @@ class VAE(nn.Module):
         _no_labels(y)
         return self.decoder(self.prior().sample((n,))).sample()
 
-    def sample_means(self, n):
-        """``(n, ...)`` decoder *means* for codes from the prior: what papers print, smoother than any real sample."""
-        return self.decoder(self.prior().sample((n,))).mean
-
 
 def _no_labels(y):
     if y is not None:
@@ -220,16 +220,18 @@ def mlp_vae(
     beta=1.0,
     activation=nn.ReLU,
     mean_image=None,
+    prior=None,
 ):
     """Fully connected VAE for images of ``shape``; the decoder mirrors the encoder.
 
     ``head`` turns the decoder's network into a likelihood: ``BernoulliHead``, ``GaussianHead`` (learned mean and scale;
     use ``partial(GaussianHead, min_scale=1/256)``) or ``partial(FixedGaussianHead, scale=...)``. With ``mean_image``
     (of ``shape``, the mean over the training set) the encoder sees the difference to it, and a Bernoulli decoder
-    starts from it: the same networks, trained in about two thirds of the steps.
+    starts from it, so that training need not find it first. ``prior``: a module that returns a distribution over
+    ``(latent_dim,)``, such as ``MixturePrior(latent_dim, 10)``; N(0, I) when left out.
     """
     n_pixels = math.prod(shape)
-    out_shape = _out_shape(shape, head)
+    out_shape = shape_for(head, shape)
     encoder = nn.Sequential(nn.Flatten(), MLP([n_pixels, *hidden_dims, 2 * latent_dim], activation))
     widths = [latent_dim, *reversed(hidden_dims), math.prod(out_shape)]
     decoder = nn.Sequential(MLP(widths, activation), nn.Unflatten(1, out_shape))
@@ -237,16 +239,17 @@ def mlp_vae(
         encoder.insert(0, Minus(mean_image))
         if head is BernoulliHead:
             start_at(decoder[0][-1], mean_image)
-    return VAE(GaussianHead(encoder), head(decoder), StandardNormal(latent_dim), beta)
+    return VAE(GaussianHead(encoder), head(decoder), prior or StandardNormal(latent_dim), beta)
 
 
-def conv_vae(shape=(1, 28, 28), latent_dim=20, width=16, head=BernoulliHead, beta=1.0):
-    """Convolutional VAE: two halvings down, two doublings up; ``width`` channels at half size, twice that at a
-    quarter.
+def conv_vae(shape=(1, 28, 28), latent_dim=20, width=16, head=BernoulliHead, beta=1.0, prior=None):
+    """Convolutional VAE: two halvings down, two doublings up; ``width`` channels at half size, twice that below.
+
+    ``head`` and ``prior`` as in :func:`mlp_vae`.
     """
     encoder = ConvEncoder(shape, 2 * latent_dim, width)
-    decoder = ConvDecoder(latent_dim, _out_shape(shape, head), width)
-    return VAE(GaussianHead(encoder), head(decoder), StandardNormal(latent_dim), beta)
+    decoder = ConvDecoder(latent_dim, shape_for(head, shape), width)
+    return VAE(GaussianHead(encoder), head(decoder), prior or StandardNormal(latent_dim), beta)
 
 
 def linear_gaussian_vae(n_features, latent_dim, scale, beta=1.0):
@@ -256,9 +259,7 @@ def linear_gaussian_vae(n_features, latent_dim, scale, beta=1.0):
 
 
 class LinearCode(nn.Module):
-    """``(B, D) -> (B, 2L)``: a linear mean and a log-variance that is the same for every x, as the true posterior
-    has.
-    """
+    """``(B, D) -> (B, 2L)``: a linear mean and one log-variance for every x, as the true posterior has."""
 
     def __init__(self, n_features, latent_dim):
         super().__init__()
@@ -267,8 +268,3 @@ class LinearCode(nn.Module):
 
     def forward(self, x):
         return torch.cat([self.mean(x), self.log_var.expand(len(x), -1)], dim=1)
-
-
-def _out_shape(shape, head):
-    head = getattr(head, "func", head)                   # look through functools.partial
-    return (head.numbers_per_value * shape[0], *shape[1:])

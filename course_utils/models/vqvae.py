@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils.distributions import BernoulliHead
-from course_utils.nn.conv import Downsample, ResidualBlock, Upsample, downsampled
+from course_utils.distributions import BernoulliHead, entropy_of, shape_for
+from course_utils.nn.conv import Downsample, ResidualBlock, Upsample, downsampled, square
 
 # Formulas -----------------------------------------------------------------------------------------------------------
 
@@ -51,7 +51,7 @@ def commitment(z_e, z_q):
 def perplexity(indices, n_words):
     r"""Effective number of words in use, :math:`\exp(-\sum_k f_k\log f_k)`: 1 is collapse, ``n_words`` the most."""
     frequencies = torch.bincount(indices.flatten(), minlength=n_words).double() / indices.numel()
-    return torch.special.entr(frequencies).sum().exp()
+    return entropy_of(frequencies).exp()
 
 
 # Codebook -------------------------------------------------------------------------------------------------------------
@@ -62,9 +62,9 @@ class Codebook(nn.Module):
 
     :meth:`forward` only reads. :meth:`update` makes each word the exponential average of the vectors that chose it,
     :math:`N_k \leftarrow \gamma N_k + (1-\gamma) n_k,\; m_k \leftarrow \gamma m_k + (1-\gamma)\sum z`, word
-    :math:`e_k = m_k/N_k`
-    (van den Oord et al. 2017, appendix A.1), and puts a word that nobody chose for long onto a random vector of the
-    batch.  Taught in chapter 04.
+    :math:`e_k = m_k/N_k` (van den Oord et al. 2017, appendix A.1). A word is *dead* when fewer than ``dead_below``
+    vectors a batch choose it on average; it is put onto a random vector of the batch. The averages start at zero, so
+    at first nearly all words count as dead: that is how they get onto the data.  Taught in chapter 04.
     """
 
     def __init__(self, n_words, width, decay=0.99, dead_below=0.2):
@@ -72,7 +72,7 @@ class Codebook(nn.Module):
         self.decay, self.dead_below = decay, dead_below
         words = torch.randn(n_words, width)
         self.register_buffer("words", words)
-        self.register_buffer("counts", torch.zeros(n_words))      # so the first batch moves every word onto the data
+        self.register_buffer("counts", torch.zeros(n_words))
         self.register_buffer("sums", torch.zeros_like(words))
 
     def forward(self, z_e):
@@ -92,7 +92,8 @@ class Codebook(nn.Module):
         chosen = F.one_hot(indices.flatten(), len(self.words)).to(vectors.dtype)
         self.counts.lerp_(chosen.sum(0), 1 - self.decay)
         self.sums.lerp_(chosen.T @ vectors, 1 - self.decay)
-        self.words.copy_(self.sums / self.counts.clamp(min=1e-6).unsqueeze(1))
+        known = self.counts.unsqueeze(1) > 0                           # a word that never was chosen stays
+        self.words.copy_(torch.where(known, self.sums / self.counts.unsqueeze(1), self.words))
         self._revive(vectors)
 
     def _revive(self, vectors):
@@ -149,8 +150,17 @@ class TwoLevelVQVAE(nn.Module):
 
     def encode(self, x):
         """Images to words: ``(top (B, h, w), bottom (B, H, W))``."""
-        (_, _, top), (_, _, bottom) = self.terms(x)[1]
+        (_, _, _, top), (_, _, _, bottom) = self._encode(x)
         return top, bottom
+
+    def _encode(self, x):
+        """For the top and for the bottom: ``(codebook, z_e, z_q, indices)``."""
+        features = self.lower(x)
+        top_e = self.upper(features)
+        top_q, top = self.top(top_e)
+        bottom_e = self.to_bottom(torch.cat([features, self.from_top(straight_through(top_e, top_q))], dim=1))
+        bottom_q, bottom = self.bottom(bottom_e)
+        return (self.top, top_e, top_q, top), (self.bottom, bottom_e, bottom_q, bottom)
 
     def decode(self, codes):
         """p(x | words) for ``(top, bottom)``."""
@@ -162,16 +172,11 @@ class TwoLevelVQVAE(nn.Module):
 
     def terms(self, x):
         """``(loss dict, trace)`` as in :meth:`VQVAE.terms`, the top first."""
-        features = self.lower(x)
-        top_e = self.upper(features)
-        top_q, top = self.top(top_e)
-        top_words = straight_through(top_e, top_q)
-        bottom_e = self.to_bottom(torch.cat([features, self.from_top(top_words)], dim=1))
-        bottom_q, bottom = self.bottom(bottom_e)
-        reconstruction = self._decode(top_words, straight_through(bottom_e, bottom_q)).log_prob(x).mean()
-        gap = (commitment(top_e, top_q) + commitment(bottom_e, bottom_q)).mean()
-        trace = [(self.top, top_e, top), (self.bottom, bottom_e, bottom)]
-        return _losses(reconstruction, gap, self.commitment_weight), trace
+        levels = self._encode(x)
+        decoded = self._decode(*(straight_through(z_e, z_q) for _, z_e, z_q, _ in levels))
+        gap = sum(commitment(z_e, z_q) for _, z_e, z_q, _ in levels).mean()
+        trace = [(codebook, z_e, indices) for codebook, z_e, _, indices in levels]
+        return _losses(decoded.log_prob(x).mean(), gap, self.commitment_weight), trace
 
     def loss(self, x):
         """``{"loss", "reconstruction", "commitment"}``; trains everything but the codebooks."""
@@ -185,13 +190,15 @@ def _losses(reconstruction, gap, weight):
 def with_averaging(model):
     """An objective for the training loop: ``model``'s loss, followed by one averaging step of its codebooks.
 
-    This is the only place where the words move, so an evaluation never changes them.  Taught in chapter 04.
+    This is the only place where the words move, so an evaluation never changes them. A batch whose loss is not finite
+    moves nothing.  Taught in chapter 04.
     """
 
     def objective(x):
         terms, trace = model.terms(x)
-        for codebook, z_e, indices in trace:
-            codebook.update(z_e, indices)
+        if terms["loss"].isfinite():
+            for codebook, z_e, indices in trace:
+                codebook.update(z_e, indices)
         return terms
 
     return objective
@@ -223,55 +230,86 @@ class WithPrior(nn.Module):
 
 
 class WordsAsBits(nn.Module):
-    r"""A prior over words made from any model of *binary images* with ``log_prob(x)`` and ``sample(n)``.
+    r"""A prior over one grid of words, made from any model of *binary images* with ``log_prob(x)`` and ``sample(n)``.
 
-    A word number below K is log2(K) bits, so a grid of words is a small image with log2(K) channels; several grids are
-    put below each other, the first on top, and narrow ones are filled up with zeros. A model that reads pixels from
-    the top then describes the top grid first and each further grid given it, as VQ-VAE-2 wants. What the model spends
-    on the filling makes the log-probability slightly too low, never too high.  Taught in chapter 04.
+    A word number below K is log2(K) bits, so a grid of words is a small image with log2(K) channels.
+    A ``y`` is handed on to the model: what the words are given.  Taught in chapter 04.
     """
 
-    def __init__(self, model, n_words, grids):
+    def __init__(self, model, n_words):
         super().__init__()
-        self.model, self.n_words, self.grids = model, n_words, [tuple(grid) for grid in grids]
+        self.model, self.n_words = model, n_words
 
     @staticmethod
-    def image_shape(n_words, grids):
-        """``(log2 K, total height, largest width)``: the shape of the binary images that stand for the words."""
+    def image_shape(n_words, grid):
+        """``(log2 K, height, width)``: the shape of the binary images that stand for a ``grid`` (height, width)."""
         n_bits = n_words.bit_length() - 1
         if 2**n_bits != n_words or n_bits < 1:
             raise ValueError(f"the number of words must be a power of two, got {n_words}")
-        return n_bits, sum(height for height, _ in grids), max(width for _, width in grids)
+        return n_bits, *grid
 
-    def to_image(self, codes):
-        """Words, a tuple of ``(B, h, w)``, to a binary image ``(B, bits, H, W)``."""
-        n_bits, height, width = self.image_shape(self.n_words, self.grids)
-        image = torch.zeros(len(codes[0]), n_bits, height, width, device=codes[0].device)
-        powers = 2 ** torch.arange(n_bits, device=codes[0].device).view(-1, 1, 1)
-        top = 0
-        for code, (h, w) in zip(codes, self.grids, strict=True):
-            image[:, :, top : top + h, :w] = (code.unsqueeze(1) // powers % 2).float()
-            top += h
-        return image
+    def to_image(self, words):
+        """Words ``(B, h, w)`` to a binary image ``(B, bits, h, w)``."""
+        n_bits, *_ = self.image_shape(self.n_words, words.shape[1:])
+        return (words.unsqueeze(1) // self._powers(n_bits, words.device) % 2).float()
 
     def from_image(self, image):
-        """The inverse of :meth:`to_image`; what stands in the filling is ignored."""
-        powers = 2 ** torch.arange(image.shape[1], device=image.device).view(-1, 1, 1)
-        words = (image.long() * powers).sum(1)                         # (B, H, W)
-        rows = words.split([h for h, _ in self.grids], dim=1)
-        return tuple(part[:, :, :w] for part, (_, w) in zip(rows, self.grids, strict=True))
+        """The inverse of :meth:`to_image`."""
+        return (image.long() * self._powers(image.shape[1], image.device)).sum(1)
 
-    def log_prob(self, codes):
-        """log p(words), ``(B,)`` nats."""
-        return self.model.log_prob(self.to_image(codes))
+    @staticmethod
+    def _powers(n_bits, device):
+        return 2 ** torch.arange(n_bits, device=device).view(-1, 1, 1)
+
+    def log_prob(self, codes, y=None):
+        """log p(words) of a tuple with one grid, or log p(words | y): ``(B,)`` nats."""
+        x = self.to_image(codes[0])
+        return self.model.log_prob(x) if y is None else self.model.log_prob(x, y)
 
     def loss(self, codes):
         """``{"loss"}``: mean code length in nats per image."""
         return {"loss": -self.log_prob(codes).mean()}
 
+    def sample(self, n, y=None):
+        """``n`` draws of the grid, as the tuple that ``decode`` takes."""
+        return (self.from_image(self.model.sample(n) if y is None else self.model.sample(n, y)),)
+
+
+class TopThenBottom(nn.Module):
+    """The prior of VQ-VAE-2: p(top) p(bottom | top), from two priors over one grid each.
+
+    ``bottom`` is asked for ``log_prob(codes, y=top words)``.  (Razavi et al. 2019, section 3.2.)  Taught in chapter 04.
+    """
+
+    def __init__(self, top, bottom):
+        super().__init__()
+        self.top, self.bottom = top, bottom
+
+    def log_prob(self, codes):
+        """log p(top, bottom), ``(B,)`` nats."""
+        top, bottom = codes
+        return self.top.log_prob((top,)) + self.bottom.log_prob((bottom,), y=top)
+
+    def loss(self, codes):
+        """``{"loss"}``: mean code length of both grids in nats per image."""
+        return {"loss": -self.log_prob(codes).mean()}
+
     def sample(self, n):
-        """``n`` draws of all grids, the tuple that ``decode`` takes."""
-        return self.from_image(self.model.sample(n))
+        """``n`` draws of ``(top, bottom)``."""
+        (top,) = self.top.sample(n)
+        return top, *self.bottom.sample(n, y=top)
+
+
+class WordsFromAbove(nn.Module):
+    """Top words ``(B, h, w)`` to features ``(B, width, side, side)`` at each place of the bottom grid."""
+
+    def __init__(self, n_words, width, side):
+        super().__init__()
+        self.embed = nn.Embedding(n_words, width)
+        self.bring = nn.Sequential(Upsample(width, width, side), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1))
+
+    def forward(self, words):
+        return self.bring(self.embed(words).movedim(-1, 1))
 
 
 # Factories ------------------------------------------------------------------------------------------------------------
@@ -279,18 +317,20 @@ class WordsAsBits(nn.Module):
 
 def conv_vqvae(shape=(1, 28, 28), n_words=64, width=32, word_width=16, head=BernoulliHead, n_halvings=2):
     """One level: 28 -> 7×7 words after two halvings, 4×4 after three."""
-    channels, height, _ = shape
+    channels, height, _ = square(shape)
+    if n_halvings < 2:
+        raise ValueError(f"expected at least two halvings, got {n_halvings}")
     layers = [Downsample(channels, width // 2), nn.ReLU(), Downsample(width // 2, width)]
     for _ in range(n_halvings - 2):
         layers += [nn.ReLU(), Downsample(width, width)]
     encoder = nn.Sequential(*layers, ResidualBlock(width, width), nn.ReLU(), nn.Conv2d(width, word_width, 1))
-    decoder = _picture(word_width, width, channels, height, n_halvings)
+    decoder = _picture(word_width, width, shape_for(head, shape), n_halvings)
     return VQVAE(encoder, head(decoder), Codebook(n_words, word_width))
 
 
 def two_level_vqvae(shape=(1, 28, 28), n_words=64, width=32, word_width=16, head=BernoulliHead):
     """Bottom words at a quarter of the side, top words at an eighth (28 -> 7×7 and 4×4)."""
-    channels, height, _ = shape
+    channels, height, _ = square(shape)
     quarter = downsampled(height, 2)
     lower = nn.Sequential(
         Downsample(channels, width // 2), nn.ReLU(),
@@ -301,12 +341,13 @@ def two_level_vqvae(shape=(1, 28, 28), n_words=64, width=32, word_width=16, head
     )
     from_top = Upsample(word_width, word_width, quarter)
     to_bottom = nn.Conv2d(width + word_width, word_width, 1)
-    decoder = head(_picture(2 * word_width, width, channels, height))
+    decoder = head(_picture(2 * word_width, width, shape_for(head, shape)))
     top, bottom = Codebook(n_words, word_width), Codebook(n_words, word_width)
     return TwoLevelVQVAE(lower, upper, from_top, to_bottom, decoder, top, bottom)
 
 
-def _picture(in_channels, width, channels, height, n_halvings=2):
+def _picture(in_channels, width, shape, n_halvings=2):
+    channels, height, _ = shape
     layers = [nn.Conv2d(in_channels, width, 3, padding=1), ResidualBlock(width, width), nn.ReLU()]
     for n in range(n_halvings - 1, 1, -1):
         layers += [Upsample(width, width, downsampled(height, n)), nn.ReLU()]

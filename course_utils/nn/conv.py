@@ -19,9 +19,7 @@ class Downsample(nn.Conv2d):
 
 
 class Upsample(nn.ConvTranspose2d):
-    """The way back from :class:`Downsample` to a square image of side ``size`` (which must halve to the input's
-    side).
-    """
+    """The way back from :class:`Downsample` to a square image of side ``size``, which must halve to the input's."""
 
     def __init__(self, in_channels, out_channels, size):
         super().__init__(in_channels, out_channels, kernel_size=3, stride=2, padding=1, output_padding=1 - size % 2)
@@ -43,7 +41,7 @@ class ConvEncoder(nn.Sequential):
     """Two halvings, then one linear layer: ``(B, C, H, W) -> (B, n_out)``."""
 
     def __init__(self, shape, n_out, width=16):
-        channels, height, _ = _square(shape)
+        channels, height, _ = square(shape)
         side = downsampled(height, 2)
         super().__init__(
             Downsample(channels, width), nn.ReLU(),
@@ -56,7 +54,7 @@ class ConvDecoder(nn.Sequential):
     """The mirror image of :class:`ConvEncoder`: ``(B, n_in) -> (B, C, H, W)``, the last layer linear."""
 
     def __init__(self, n_in, shape, width=16):
-        channels, height, _ = _square(shape)
+        channels, height, _ = square(shape)
         half, quarter = downsampled(height, 1), downsampled(height, 2)
         super().__init__(
             nn.Linear(n_in, 2 * width * quarter**2), nn.ReLU(), nn.Unflatten(1, (2 * width, quarter, quarter)),
@@ -65,7 +63,8 @@ class ConvDecoder(nn.Sequential):
         )  # fmt: skip
 
 
-def _square(shape):
+def square(shape):
+    """``shape`` itself, (C, H, H); a ValueError for an image that is not square."""
     if len(shape) != 3 or shape[1] != shape[2]:
         raise ValueError(f"expected the shape (C, H, H) of a square image, got {tuple(shape)}; pad or crop it first")
     return shape

@@ -93,6 +93,8 @@ class RowsAboveConv2d(nn.Conv2d):
     """
 
     def __init__(self, n_in, n_out, size, kind):
+        if size % 2 == 0 or (size, kind) == (1, "A") or kind not in ("A", "B"):
+            raise ValueError(f'expected an odd size and kind "A" (size 3 or more) or "B", got {size} and {kind!r}')
         self.below = int(kind == "A")                                # rows by which the box ends above the pixel
         super().__init__(n_in, n_out, (size // 2 + 1 - self.below, size))
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")

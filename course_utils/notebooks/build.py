@@ -8,7 +8,6 @@ the reference). ``--check`` builds in memory and compares. The rules that a chap
 
 import difflib
 import hashlib
-import os
 import re
 import sys
 import tomllib
@@ -19,6 +18,7 @@ import click
 import nbformat
 from nbformat import v4
 
+from course_utils.files import write_bytes
 from course_utils.notebooks import rules
 from course_utils.notebooks.quotes import quote, solution, stub
 from course_utils.notebooks.source import BuildError, Cell, Chapter, Problem, read, select
@@ -251,9 +251,7 @@ def _write(path, text):
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    write_bytes(path, text.encode("utf-8"))
     return True
 
 

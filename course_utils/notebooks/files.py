@@ -1,29 +1,17 @@
-"""Files that are whole or absent: what a run writes survives being killed at any moment."""
+"""What a run writes: text and JSON files, whole or absent."""
 
 import json
 import math
-import os
 import re
-import tempfile
-from pathlib import Path
+
+from course_utils.files import write_bytes
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def write_text(path, text):
     """Write `text` to `path` so that a reader sees the old file or the new one, never half of one."""
-    path = Path(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path, value):

@@ -25,6 +25,8 @@ def beta_shelf(betas, manifolds, rate, distortion):
                          f"betas, {len(manifolds)}, {len(rate)}, {len(distortion)}")
     if sorted(betas) != betas or betas[0] <= 0:
         raise ValueError(f"expected positive betas in rising order, got {betas}")
+    if manifolds.dim() != 6 or manifolds.shape[3] != 1:
+        raise ValueError(f"expected manifolds (B, n, n, 1, H, W) of grey images, got {tuple(manifolds.shape)}")
     _, n, m, _, h, w = manifolds.shape
     sheets = manifolds[:, :, :, 0].permute(0, 1, 3, 2, 4).reshape(len(betas), n * h, m * w)  # rows of images
     sheets = (sheets.clamp(0, 1) * 255).round().to(torch.uint8)

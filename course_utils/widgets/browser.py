@@ -119,12 +119,16 @@ def write_notebook(path, *cells):
     return path
 
 
-def run_all(page, url, demos=1):
-    """Open a notebook, wait for its kernel, run every cell, and wait until that many demos stand there."""
+def open_notebook(page, url):
+    """Open a notebook and wait for its kernel."""
     page.goto(url)
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000)
     kernel = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel"
     page.wait_for_function(f"() => {kernel}?.status === 'idle'", timeout=90_000)
+
+
+def run_all(page, demos=1):
+    """Run every cell of the notebook, and wait until that many demos stand there."""
     page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
     page.wait_for_function("(n) => document.querySelectorAll('.course-demo[data-shown]').length >= n", arg=demos,
                            timeout=90_000)

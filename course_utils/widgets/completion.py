@@ -14,10 +14,12 @@ def completion(originals, known, endings, temperatures, bits=None, levels=2, ord
     ``originals``: ``(D, H, W)`` levels 0…K-1; ``known``: ``(H, W)`` bool, true where pixels are given; ``endings``:
     ``(D, T, M, H, W)``, M completions of each image at each of T temperatures. Draw them from shared uniforms, so that
     only the temperature changes. ``temperatures``: T numbers, rising; ``bits``: ``(D, T, M)``, what each ending costs
-    under the model at temperature 1, in bits; ``order``: pixels in the order they are painted, raster when left out.
+    under the model at temperature 1, in bits; ``order``: all pixels, or the hidden ones, in the order they are painted,
+    raster when left out.
     Nothing is sampled here. Taught in chapter 02.
     """
     originals, known, endings = (np.asarray(torch.as_tensor(a)) for a in (originals, known, endings))
+    known = known.astype(bool)
     temperatures = [round(float(t), 4) for t in temperatures]
     d, h, w = originals.shape
     if endings.shape[:2] != (d, len(temperatures)) or endings.shape[3:] != (h, w) or known.shape != (h, w):
@@ -26,12 +28,17 @@ def completion(originals, known, endings, temperatures, bits=None, levels=2, ord
     if sorted(temperatures) != temperatures or len(temperatures) < 2:
         raise ValueError(f"expected two or more temperatures in rising order, got {temperatures}")
     order = np.arange(h * w) if order is None else np.asarray(torch.as_tensor(order))
-    order = order[~known.ravel()[order]]                                            # hidden pixels, as they are painted
+    order = order[~np.isin(order, np.flatnonzero(known))]                           # hidden pixels, as they are painted
+    if not np.array_equal(np.sort(order), np.flatnonzero(~known)):
+        raise ValueError(f"expected an order that names each of the {int((~known).sum())} hidden pixels once")
+    bits = None if bits is None else np.asarray(torch.as_tensor(bits), np.float32)
+    if bits is not None and bits.shape != endings.shape[:3]:
+        raise ValueError(f"expected bits for each ending, {endings.shape[:3]}, got {bits.shape}")
     kind = bool if levels == 2 else np.uint8                                        # bits travel eight to a byte
     data = {"size": [h, w], "levels": levels, "counts": [d, len(temperatures), endings.shape[2]],
-            "originals": originals.astype(kind), "known": known.astype(bool), "endings": endings.astype(kind),
+            "originals": originals.astype(kind), "known": known, "endings": endings.astype(kind),
             "temperatures": temperatures, "order": order.astype(np.int32),
-            "bits": None if bits is None else np.asarray(torch.as_tensor(bits), np.float32)}
+            "bits": bits}
     one = min(temperatures, key=lambda t: abs(t - 1))
     sliders = (Slider("temperature", "temperature T", temperatures[0], temperatures[-1], one, 0.05),
                Slider("painted", "painted, %", 0, 100, 100, 1))

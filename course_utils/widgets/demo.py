@@ -55,7 +55,7 @@ class Slider:
         if not self.low <= self.value <= self.high or self.low >= self.high or self.step <= 0:
             raise ValueError(f"slider {self.name}: expected low ≤ value ≤ high and a step above 0, got {self}")
         steps = round((self.value - self.low) / self.step)
-        object.__setattr__(self, "value", min(round(self.low + steps * self.step, 6), self.high))
+        object.__setattr__(self, "value", max(self.low, min(round(self.low + steps * self.step, 6), self.high)))
 
     @property
     def digits(self):

@@ -1,15 +1,13 @@
 """The way between two encoded images, through codes and through pixels. For chapter 04."""
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 
 from course_utils import plots
 from course_utils.widgets.demo import Demo, Slider
-from course_utils.widgets.network import pack_network
+from course_utils.widgets.network import Decoder, pack_network
 
 
-@torch.no_grad()
 def interpolation(decoder, codes, images, labels):
     r"""Choose two images and walk between them: :math:`(1-t) z_A + t z_B` decoded, beside the cross-fade of pixels.
 
@@ -22,6 +20,11 @@ def interpolation(decoder, codes, images, labels):
     if not len(codes) == len(images) == len(labels) or len(codes) < 3:
         raise ValueError(f"expected codes, images and labels of the same 3 or more images, got {len(codes)}, "
                          f"{len(images)}, {len(labels)}")
+    if codes.dim() != 2 or codes.shape[1] < 2 or images.dim() != 4:
+        raise ValueError("expected codes (M, L) with 2 or more latents and images (M, C, H, W), got "
+                         f"{tuple(codes.shape)} and {tuple(images.shape)}")
+    paint = Decoder(decoder, images.shape[1:])
+    paint(codes[:1])                                                                # does it fit codes and images?
     places = _plane(codes)
     low, high = places.min(0).values, places.max(0).values
     a = int(labels.argmin())
@@ -34,7 +37,7 @@ def interpolation(decoder, codes, images, labels):
     data["frame"] = [bound for pair in data["frame"] for bound in pair]
 
     def picture(values):
-        return _picture(decoder, codes, images, **values)
+        return _picture(paint, codes, images, **values)
 
     return Demo("interpolation", needs=["network"], sliders=sliders, data=data, picture=picture, height=600,
                 alt="Seven images on the way from A to B, decoded from mixed codes, and below mixed pixel by pixel.")
@@ -48,18 +51,14 @@ def _plane(codes):
     return centred @ torch.linalg.svd(centred, full_matrices=False).Vh[:2].T
 
 
-@torch.no_grad()
-def _picture(decoder, codes, images, t, start, end):
+def _picture(paint, codes, images, t, start, end):
     a, b = round(start), round(end)
     ways = torch.cat([torch.linspace(0, 1, 6), torch.tensor([t])]).sort().values[:, None]
-    parameter = next(decoder.parameters())
-    decoded = decoder(((1 - ways) * codes[a] + ways * codes[b]).to(parameter)).float().cpu().flatten(1)
-    decoded = decoded[:, :np.prod(images.shape[1:])].reshape(-1, *images.shape[1:])
+    decoded = paint((1 - ways) * codes[a] + ways * codes[b])
     ways = ways[..., None, None]
     figure = Figure(figsize=(7, 2.9), layout="constrained")
     through_codes, through_pixels = figure.subplots(2, 1)
-    plots.draw_images(through_codes, decoded.clamp(0, 1), 7, title="From A to B through codes",
-                      background=0.85)
+    plots.draw_images(through_codes, decoded, 7, title="From A to B through codes", background=0.85)
     plots.draw_images(through_pixels, (1 - ways) * images[a] + ways * images[b], 7,
                       title="From A to B through pixels", background=0.85)
     return figure

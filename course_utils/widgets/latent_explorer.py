@@ -1,14 +1,13 @@
 """A slider per latent and a pad with the encoded data; the decoders run in the browser. For chapters 03 and 04."""
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 
 from course_utils import plots
 from course_utils.widgets.demo import Demo, Slider
-from course_utils.widgets.network import pack_network
+from course_utils.widgets.network import Decoder, pack_network
 
-COLOURS = (*plots.PALETTE[:6], "#b8a900", "#000000", "#7a5195", "#8c6d46")
+COLOURS = plots.CLASSES.colors
 REACH = 3.5  # how far the sliders go, in prior or code standard deviations
 HOLES = {
     "ask": "Guess first: put the knob between the clouds of dots. Which decoder still paints a readable image there?",
@@ -36,19 +35,16 @@ def latent_explorer(decoders, codes, labels, *, shape=(1, 28, 28), priors=("VAE"
     deviations around their mean code. ``latents``: which of the L get a slider (2 to 12; the most spread ones when left
     out), the others stay as the last jump left them. Nothing is trained. Taught in chapters 03 and 04.
     """
-    labels = torch.as_tensor(labels).cpu()[:1500]
-    codes = {name: torch.as_tensor(code).detach().cpu().float()[:1500] for name, code in codes.items()}
-    if set(decoders) != set(codes):
-        raise ValueError(f"decoders and codes must name the same models, got {sorted(decoders)} and {sorted(codes)}")
+    labels = torch.as_tensor(labels).cpu()
+    codes = {name: torch.as_tensor(code).detach().cpu().float() for name, code in codes.items()}
+    _check(decoders, codes, labels, shape, latents)
+    labels, codes = labels[:1500], {name: code[:1500] for name, code in codes.items()}
     models = [_describe(name, codes[name], name in priors) for name in decoders]
-    n_latents = {code.shape[1] for code in codes.values()}
-    if len(n_latents) != 1 or min(n_latents) < 2:
-        raise ValueError(f"the models must share a number of latents, at least 2; got {sorted(n_latents)}")
     first = models[0]
     if latents is None:
         spread = ((codes[first["name"]] - first["shift"]) / first["scale"]).std(0)
         latents = spread.argsort(descending=True)[:12].sort().values.tolist()
-    decode = {m["name"]: _Decoder(decoders[m["name"]], m["shift"], m["scale"], shape) for m in models}
+    decode = {m["name"]: _Painter(decoders[m["name"]], m["shift"], m["scale"], shape) for m in models}
     names = [f"z{latent + 1}" for latent in latents]
     start = _typical_point(codes[first["name"]], labels, first)
     sliders = [Slider(name, name, -REACH, REACH, float(start[latent].clamp(-REACH, REACH)), 0.01)
@@ -72,24 +68,39 @@ def latent_explorer(decoders, codes, labels, *, shape=(1, 28, 28), priors=("VAE"
                 height=760, alt="Encoded images as coloured dots in latent space, and the image decoded at one place.")
 
 
-class _Decoder:
+class _Painter:
     """``(B, L)`` points in slider units to uint8 pixels ``(B, C, H, W)``, by torch."""
 
     def __init__(self, network, shift, scale, shape):
-        self.network, self.shift, self.scale, self.shape = network, shift, scale, shape
+        self.decoder, self.shift, self.scale = Decoder(network, shape), shift, scale
 
-    @torch.no_grad()
     def __call__(self, points):
-        parameter = next(self.network.parameters())
-        x = self.network((self.shift + self.scale * points).to(parameter)).float().cpu().flatten(1)
-        x = x[:, :np.prod(self.shape)].reshape(-1, *self.shape)
-        return (255 * x.clamp(0, 1)).round().to(torch.uint8)
+        return (255 * self.decoder(self.shift + self.scale * points)).round().to(torch.uint8)
+
+
+def _check(decoders, codes, labels, shape, latents):
+    """Everything that the browser would draw wrongly, or not at all."""
+    if set(decoders) != set(codes) or not codes:
+        raise ValueError(f"decoders and codes must name the same models, got {sorted(decoders)} and {sorted(codes)}")
+    sizes = {name: tuple(code.shape) for name, code in codes.items()}
+    if any(len(size) != 2 or size[:1] != labels.shape for size in sizes.values()):
+        raise ValueError(f"expected codes (N, L) and labels (N,) of the same N images, got codes {sizes} and labels "
+                         f"{tuple(labels.shape)}")
+    n_latents = {size[1] for size in sizes.values()}
+    if len(n_latents) != 1 or min(n_latents) < 2:
+        raise ValueError(f"the models must share a number of latents, at least 2; got {sorted(n_latents)}")
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise ValueError(f"expected the shape (1, H, W) or (3, H, W) of an image, got {tuple(shape)}")
+    there = range(min(n_latents))
+    if latents is not None and not (2 <= len(set(latents)) == len(latents) <= 12 and set(latents) <= set(there)):
+        raise ValueError(f"expected 2 to 12 different latents from 0 to {there[-1]}, got {list(latents)}")
 
 
 def _pictures(decode, start, latents, n=15):
     """The layers for the browser; where it cannot run them, n × n frames over the first two latents in their place."""
+    decode(start[None])                                          # does it fit codes and shape?
     try:
-        return {"layers": pack_network(decode.network), "frames": None}
+        return {"layers": pack_network(decode.decoder.network), "frames": None}
     except ValueError:
         axis = torch.linspace(-REACH, REACH, n)
         points = start.repeat(n * n, 1)

@@ -28,13 +28,19 @@ def pixel_order(image, probabilities, contexts, orders=None, question=None):
     """
     image = _integers(image)
     orders = orders or {}
-    views = [_view(name, image, probabilities[name], contexts[name], orders.get(name)) for name in probabilities]
-    if not views:
+    if not probabilities:
         raise ValueError("expected at least one model: probabilities={'name': tensor of shape (H, W, K)}, got none")
+    if set(probabilities) != set(contexts) or not set(orders) <= set(contexts):
+        raise ValueError("probabilities, contexts and orders must name the same models, got "
+                         f"{sorted(probabilities)}, {sorted(contexts)} and {sorted(orders)}")
+    views = [_view(name, image, probabilities[name], contexts[name], orders.get(name)) for name in probabilities]
     levels = views[0]["probabilities"].shape[-1]
+    if any(view["probabilities"].shape[-1] != levels for view in views):
+        every = {view["name"]: view["probabilities"].shape[-1] for view in views}
+        raise ValueError(f"the models must share a number K of levels, got {every}")
     data = {"size": list(image.shape), "levels": levels, "image": image.astype(np.uint8), "views": views,
             "question": question or BLIND_SPOT}
-    start = _busiest(image)
+    start = int(np.flatnonzero(views[0]["order"] == _busy(image))[0])               # painted up to there
     return Demo("pixel_order", sliders=[Slider("painted", "pixels painted", 0, image.size, start, 1)], data=data,
                 picture=lambda values: _picture(image, views[0], **values), height=760,
                 alt="An image painted up to one pixel, the earlier pixels this pixel looks at, and its probabilities.")
@@ -63,8 +69,8 @@ def _integers(image):
     return image.astype(np.int64)
 
 
-def _busiest(image):
-    """A place worth looking at first: somewhat right of the middle of the row with most ink in the lower half."""
+def _busy(image):
+    """A pixel worth looking at first: in the middle column, half-way from the middle to the row below with most ink."""
     rows, columns = image.shape
     row = rows // 2 + int(image[rows // 2:].sum(1).argmax()) // 2
     return row * columns + columns // 2
@@ -86,7 +92,9 @@ def _picture(image, view, painted):
     paper, chart = figure.subplots(1, 2, width_ratios=(3, 2))
     paper.imshow(shade.reshape(rows, columns, 3), interpolation="nearest")
     paper.add_patch(_box(pixel % columns, pixel // columns))
-    paper.set(title=f"{view['name']}: {painted} of {n} pixels painted\nblue: looked at, red: earlier but never seen")
+    legend = "blue: looked at, red: earlier but never seen"
+    legend += "\npink: a leak, not earlier" if (seen & ~earlier).any() else ""
+    paper.set(title=f"{view['name']}: {painted} of {n} pixels painted\n{legend}")
     paper.set_axis_off()
     p = view["probabilities"][pixel // columns, pixel % columns].astype(float)
     colours = ["#9fb3c4"] * levels

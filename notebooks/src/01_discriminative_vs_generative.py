@@ -132,7 +132,7 @@ maps = {
 }
 fig, axes = plt.subplots(1, 2, figsize=(9, 4))
 for ax, (title, points) in zip(axes, maps.items()):
-    dots = ax.scatter(points[:, 0], points[:, 1], c=labels, cmap="tab10", s=8)
+    dots = ax.scatter(points[:, 0], points[:, 1], c=labels, cmap=plots.CLASSES, s=8)
     ax.set(title=title, xlabel="first coordinate", ylabel="second coordinate")
 fig.colorbar(dots, ax=axes, ticks=range(n_classes), label="label (not used)")
 plots.show(fig, alt="Two maps of the digits coloured by label: PCA mixes the classes, t-SNE separates most of them.")

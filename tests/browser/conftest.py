@@ -18,11 +18,12 @@ def chromium():
 
 @pytest.fixture(scope="session")
 def jupyter(tmp_path_factory, chromium):
-    """A server with ``all.ipynb`` (a cell per demo after one of imports) and ``one.ipynb`` (only the first demo)."""
+    """A server with notebooks: after a cell of imports, ``all`` the demos, only the first, or one that Python draws."""
     folder = tmp_path_factory.mktemp("notebooks")
     cells = ["from browser.examples import EXAMPLES\nheard = {}", *(CELL.format(name=name) for name in EXAMPLES)]
     browser.write_notebook(folder / "all.ipynb", *cells)
     browser.write_notebook(folder / "one.ipynb", *cells[:2])
+    browser.write_notebook(folder / "python.ipynb", cells[0], CELL.format(name="latent_explorer_in_python"))
     with browser.Jupyter(folder) as server:
         yield server
 

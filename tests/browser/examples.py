@@ -91,16 +91,17 @@ def latent_explorer():
     return widgets.latent_explorer(decoders(), {"AE": 5 * places + 2, "VAE": places}, labels, shape=(1, 16, 16))
 
 
-def log_joint(z):
-    """Posteriors known in closed form, ``(2, G)``: one tilted Gaussian with log p(x) = -90, one with two bumps."""
+def log_joint(image, z):
+    """Posteriors known in closed form, ``(1, G)``: one tilted Gaussian with log p(x) = -90, one with two bumps."""
     tilted = torch.distributions.MultivariateNormal(torch.tensor([0.6, -0.4]), torch.tensor([[0.3, 0.1], [0.1, 0.2]]))
     bumps = torch.stack([-(z - centre).square().sum(1) * 4 for centre in (0.8, -0.9)]).logsumexp(0)
-    return torch.stack([tilted.log_prob(z) - 90, bumps - 110])
+    first = torch.equal(image, digits(2)[:1, None].float())
+    return (tilted.log_prob(z) - 90 if first else bumps - 110)[None]
 
 
 def posterior_lab():
     mu, sigma = torch.tensor([[0.5, -0.3], [0.7, 0.7]]), torch.tensor([[0.4, 0.4], [0.5, 0.5]])
-    return widgets.posterior_lab(decoders(2)["AE"], digits(2)[:, None].float(), log_joint, mu, sigma)
+    return widgets.posterior_lab(decoders(2)["AE"], digits(2)[:, None].float(), log_joint, mu, sigma, [1, 4])
 
 
 def beta_shelf():

@@ -1,9 +1,11 @@
-"""Every demo in a real JupyterLab, the first also in Notebook 7: drag, press keys, and ask which values are shown."""
+"""Every demo in a real JupyterLab and in Notebook 7: drag, press keys, and ask which values are shown."""
 
 import json
 
 import pytest
+import torch
 from browser.examples import EXAMPLES
+from browser.pixels import is_drawn
 
 from course_utils.widgets import browser
 
@@ -60,12 +62,13 @@ def exercise(page, cell, demo):
         assert readout == pytest.approx(value, abs=0.51 * 10**-slider.digits + 1e-9), "slider and picture disagree"
 
 
-@pytest.mark.parametrize("app, notebook, names",
-                         [("lab", "all", list(EXAMPLES)), ("notebook", "one", list(EXAMPLES)[:1])])
-def test_in_jupyter(jupyter, page, app, notebook, names):
-    browser.run_all(page, jupyter.url(f"{notebook}.ipynb", app), demos=len(names))
+@pytest.mark.parametrize("app", ["lab", "notebook"])
+def test_in_jupyter(jupyter, page, app):
+    browser.open_notebook(page, jupyter.url("all.ipynb", app))
     page.troubles.clear()  # what the stock front end complains about while it starts
-    for k, name in enumerate(names):
+    browser.run_all(page, demos=len(EXAMPLES))
+    assert page.troubles == [], "while the demos are drawn first"
+    for k, name in enumerate(EXAMPLES):
         cell = page.locator(".jp-CodeCell").nth(k + 1)
         exercise(page, cell, EXAMPLES[name]())
         page.wait_for_timeout(400)
@@ -80,7 +83,8 @@ def test_in_jupyter(jupyter, page, app, notebook, names):
 
 def test_a_drag_leaves_the_kernel_in_peace(jupyter, page):
     """Messages of slider values would stand in the queue before the pictures that Python draws."""
-    browser.run_all(page, jupyter.url("one.ipynb", "lab"))
+    browser.open_notebook(page, jupyter.url("one.ipynb", "lab"))
+    browser.run_all(page)
     page.evaluate("""() => {
       window.told = [];
       const { kernel } = window.jupyterapp.shell.currentWidget.sessionContext.session;
@@ -97,3 +101,24 @@ def test_a_drag_leaves_the_kernel_in_peace(jupyter, page):
         rests = [state["settled"] for state in told if "settled" in state]
         assert rests[-1] == now and len(rests) <= 3, f"{target}: heard when the hand rests"
         assert len(told) <= len(rests) * (1 + len(now)), f"{target}: each slider tells its value once a rest"
+
+
+def test_after_a_restart_the_nearest_frame_is_shown(jupyter, page):
+    """The kernel that answered is gone: its last picture must not stay for all that follows."""
+    browser.open_notebook(page, jupyter.url("python.ipynb", "lab"))
+    page.troubles.clear()
+    browser.run_all(page)
+    cell, demo = page.locator(".jp-CodeCell").nth(1), EXAMPLES["latent_explorer_in_python"]()
+    picture = cell.locator("canvas").nth(1)
+    page.wait_for_selector(".course-demo[data-answered]")
+    page.wait_for_timeout(1300)
+    answer = demo.answer({"model": 0, "point": [*browser.shown(cell).values()]})
+    assert is_drawn(picture, answer[0] / 255, 240, 0, 0, 240), "Python's picture stays where nothing moves"
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    browser.drag(page, cell.locator(".handle").first, 60, 20, moves=12)
+    page.wait_for_timeout(1300)
+    frames = torch.frombuffer(bytearray(demo.data["models"][0]["frames"]["bytes"]), dtype=torch.uint8)
+    nearest = [int((value + 3.5) / 7 * 14 + 0.5) for value in browser.shown(cell).values()]
+    frame = frames.view(15, 15, 16, 16)[tuple(nearest)]
+    assert not is_drawn(picture, answer[0] / 255, 240, 0, 0, 240) and is_drawn(picture, frame / 255, 240, 0, 0, 240)
+    assert page.troubles == []

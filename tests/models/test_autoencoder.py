@@ -39,6 +39,31 @@ def test_pca_refuses_more_components_than_the_data_can_have():
         ae.pca(torch.randn(4, 10), 5)
 
 
+def test_pca_of_one_number_and_of_images():
+    mean, components, variances = ae.pca(torch.tensor([[1.0], [3.0]]), 1)
+    assert (mean.item(), components.abs().item(), variances.item()) == (2, 1, 1)
+    with pytest.raises(ValueError, match="flatten images"):
+        ae.pca(torch.rand(5, 1, 4, 4), 1)
+
+
+def test_principal_angles_refuse_rows_that_span_less_than_they_are():
+    with pytest.raises(ValueError, match="independent rows"):
+        ae.principal_angles(torch.tensor([[1.0, 0, 0], [1, 0, 0]]), torch.eye(3)[:2])
+
+
+def test_a_unit_that_sleeps_is_pulled_awake():
+    logits = torch.full((5, 2), -20.0, requires_grad=True)
+    ae.kl_sparsity(logits.sigmoid(), 0.1).backward()
+    torch.testing.assert_close(logits.grad.sum(0), torch.tensor([-0.1, -0.1]))
+
+
+def test_the_closed_contraction_is_for_one_sigmoid_layer():
+    deep = ae.Autoencoder(nn.Sequential(nn.Linear(4, 3), nn.Sigmoid(), nn.Linear(3, 2), nn.Sigmoid()), nn.Linear(2, 4),
+                          penalty=ae.contract_sigmoid(1.0))
+    with pytest.raises(ValueError, match="take contract"):
+        deep.loss(torch.rand(5, 4))
+
+
 def test_principal_angles_know_equal_rotated_and_orthogonal_subspaces():
     basis = torch.eye(4).double()
     mixed = torch.tensor([[2.0, 1.0], [0.5, -3.0]]).double() @ basis[:2]
@@ -69,7 +94,7 @@ def test_linear_autoencoder_reaches_the_error_and_the_subspace_of_pca():
 
 
 def test_contractive_penalty_is_the_jacobian_of_autograd():
-    model = ae.sigmoid_autoencoder(shape=(1, 3, 3), n_hidden=12).double()
+    model = ae.one_layer_autoencoder(shape=(1, 3, 3), n_hidden=12).double()
     x = torch.rand(4, 1, 3, 3).double()
     closed = ae.contractive_penalty(model.encoder(x), model.encoder[-2].weight)
     torch.testing.assert_close(ae.jacobian_penalty(model.encoder, x), closed)
@@ -100,7 +125,7 @@ def test_training_with_a_sparsity_penalty_makes_the_code_sparse(penalty):
     activity = []
     for p in (None, penalty):
         torch.manual_seed(0)
-        model = ae.sigmoid_autoencoder(shape=(1, 4, 4), n_hidden=32, penalty=p)
+        model = ae.one_layer_autoencoder(shape=(1, 4, 4), n_hidden=32, penalty=p)
         optimiser = torch.optim.Adam(model.parameters(), lr=0.03)
         for _ in range(150):
             optimiser.zero_grad()
@@ -134,8 +159,8 @@ def test_the_best_denoiser_gives_the_score():
 BUILDERS = [
     partial(ae.mlp_autoencoder, hidden_dims=(16,), latent_dim=3),
     partial(ae.conv_autoencoder, latent_dim=3, width=4),
-    partial(ae.sigmoid_autoencoder, n_hidden=80, penalty=ae.contract_sigmoid(0.1)),
-    partial(ae.sigmoid_autoencoder, n_hidden=80, tied=True),
+    partial(ae.one_layer_autoencoder, n_hidden=80, penalty=ae.contract_sigmoid(0.1)),
+    partial(ae.one_layer_autoencoder, n_hidden=80, tied=True),
 ]
 
 
@@ -152,14 +177,14 @@ def test_shapes_gradients_and_terms(build, size):
 
 
 def test_general_contraction_is_the_sigmoid_one():
-    model = ae.sigmoid_autoencoder(shape=(1, 4, 4), n_hidden=6, penalty=ae.contract_sigmoid(0.7)).double()
+    model = ae.one_layer_autoencoder(shape=(1, 4, 4), n_hidden=6, penalty=ae.contract_sigmoid(0.7)).double()
     x = torch.rand(3, 1, 4, 4).double()
     general = ae.Autoencoder(model.encoder, model.decoder, penalty=ae.contract(0.7))
     torch.testing.assert_close(model.loss(x)["loss"], general.loss(x)["loss"])
 
 
 def test_tied_weights_are_one_matrix():
-    model = ae.sigmoid_autoencoder(shape=(1, 4, 4), n_hidden=6, tied=True)
+    model = ae.one_layer_autoencoder(shape=(1, 4, 4), n_hidden=6, tied=True)
     z = torch.rand(3, 6)
     weight = model.encoder[1].weight
     torch.testing.assert_close(model.decoder(z).flatten(1), z @ weight + model.decoder[0].bias)

@@ -133,6 +133,16 @@ def test_grid_evidence_is_the_closed_evidence():
 def test_grid_refuses_axes_that_are_not_regular():
     with pytest.raises(ValueError, match="regular"):
         vae.cell_volume(torch.tensor([[0.0], [1.0], [3.0]]))
+    line = torch.linspace(0, 1, 5)
+    with pytest.raises(ValueError, match="all combinations"):
+        vae.cell_volume(torch.stack([line, line], 1))
+    with pytest.raises(ValueError, match="regular"):
+        vae.cell_volume(torch.cartesian_prod(line, line[:1]))
+
+
+def test_water_filling_takes_a_rounding_error_below_zero_for_zero():
+    rate, distortion = vae.water_filling(torch.tensor([4.0, 1.0, -1e-9]).double(), 0.5)
+    assert rate.item() == pytest.approx(0.5 * math.log(8) + 0.5 * math.log(2)) and distortion.item() == 1.0
 
 
 def test_water_filling_is_the_optimum_of_a_linear_vae():
@@ -176,7 +186,7 @@ def test_likelihoods_are_interchangeable(head, build):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     torch.testing.assert_close(terms["loss"], terms["kl"] - terms["reconstruction"])
     assert model.elbo(x).shape == model.importance_weighted_bound(x, 4).shape == (5,)
-    assert model.sample(6).shape == model.sample_means(6).shape == (6, 1, 8, 8)
+    assert model.sample(6).shape == (6, 1, 8, 8)
 
 
 def test_a_prior_without_closed_kl_gives_an_unbiased_bound():
@@ -243,7 +253,7 @@ def test_a_mean_image_is_where_encoder_and_decoder_start():
     torch.testing.assert_close(model.encoder(x).mean, plain(x - mean_image).chunk(2, 1)[0])
     with torch.no_grad():
         model.decoder.network[0][-1].weight.zero_()
-    torch.testing.assert_close(model.sample_means(2)[0], mean_image.clamp(0.002, 0.998))
+    torch.testing.assert_close(model.decoder(torch.randn(1, 3)).mean[0], mean_image.clamp(0.002, 0.998))
 
 
 def test_an_image_unlike_the_data_gets_a_finite_bound():
@@ -254,3 +264,5 @@ def test_an_image_unlike_the_data_gets_a_finite_bound():
     x = torch.rand(5, 1, 8, 8).round()
     assert model.encoder(x).stddev.max().item() == pytest.approx(math.exp(5))
     assert model.elbo(x).isfinite().all()
+    vae.kl_divergence(model.encoder(x), model.prior()).mean().backward()
+    assert (model.encoder.network[-1][-1].bias.grad[3:] > 1_000).all(), "the KL pulls it back"

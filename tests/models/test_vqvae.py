@@ -4,9 +4,11 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
 from torch.distributions import Bernoulli, Independent
 
 from course_utils.models import vqvae
+from course_utils.models.autoregressive.pixelcnn import PixelCNN
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +54,27 @@ def test_reading_never_moves_the_words():
     assert torch.equal(model.codebook.words, before)
     vqvae.with_averaging(model)(torch.rand(4, 1, 8, 8).round())
     assert not torch.equal(model.codebook.words, before)
+    before = model.codebook.words.clone()
+    with torch.no_grad():
+        model.decoder.network[-1].bias.fill_(3e38)
+    vqvae.with_averaging(model)(torch.rand(4, 1, 8, 8).round())
+    assert torch.equal(model.codebook.words, before), "a batch whose loss is not finite moves nothing"
+
+
+def test_both_levels_are_averaged_and_committed_to_and_the_bottom_is_encoded_given_the_top():
+    model = vqvae.two_level_vqvae(shape=(1, 8, 8), n_words=8, width=8, word_width=4)
+    x = torch.rand(6, 1, 8, 8).round()
+    terms, trace = model.terms(x)
+    gaps = [vqvae.commitment(z_e, codebook.look_up(indices)) for codebook, z_e, indices in trace]
+    assert len(gaps) == 2 and all(gap.min() > 0 for gap in gaps)
+    torch.testing.assert_close(terms["commitment"], sum(gaps).mean())
+    before = model.top.words.clone(), model.bottom.words.clone()
+    vqvae.with_averaging(model)(x)
+    assert not torch.equal(model.top.words, before[0]) and not torch.equal(model.bottom.words, before[1])
+    bottom_e = model.terms(x)[1][1][1]
+    with torch.no_grad():
+        model.top.words.add_(torch.randn_like(model.top.words))
+    assert not torch.allclose(model.terms(x)[1][1][1], bottom_e), "other top words, other bottom features"
 
 
 def test_averaging_finds_the_cluster_means():
@@ -86,6 +109,11 @@ def test_a_word_nobody_chooses_is_moved_onto_the_data():
     for _ in range(6):
         codebook.update(z, codebook(z)[1])
     assert codebook.words[0].abs().max() < 10
+    assert codebook.counts[0] > 0.05 and (codebook.sums[0] / codebook.counts[0]).abs().max() < 10  # and it stays there
+    lazy = vqvae.Codebook(2, 2, dead_below=0.0)
+    before = lazy.words.clone()
+    lazy.update(z, torch.zeros(4, 3, 3, dtype=torch.long))
+    assert torch.equal(lazy.words[1], before[1]) and not torch.equal(lazy.words[0], before[0])
 
 
 class UniformWords:
@@ -116,7 +144,9 @@ def test_terms_gradients_codes_and_samples(build, grids):
     assert sorted(tuple(grid.shape[1:]) for grid in codes) == sorted(grids)
     torch.testing.assert_close(model.decode(codes).log_prob(x).mean(), terms["reconstruction"])
     joint = vqvae.WithPrior(model, UniformWords(6, [grid.shape[1:] for grid in codes]))
-    assert joint.elbo(x).shape == (5,) and joint.sample(3).shape == (3, 1, 8, 8)
+    drawn = joint.sample(3)
+    assert joint.elbo(x).shape == (5,) and drawn.shape == (3, 1, 8, 8)
+    assert ((drawn == 0) | (drawn == 1)).all(), "a sample is drawn pixels, not the decoder's means"
     with pytest.raises(ValueError, match="classes"):
         joint.sample(2, y=torch.tensor([0, 1]))
 
@@ -132,6 +162,13 @@ def test_the_bound_is_below_the_exact_evidence_and_the_gap_is_the_other_words():
     posterior = torch.stack(every_word).log_softmax(0).gather(0, model.encode(x)[0].view(1, 6))[0]
     assert (joint.elbo(x) <= evidence).all()
     torch.testing.assert_close(evidence - joint.elbo(x), -posterior)
+
+
+def test_shapes_that_cannot_be_halved_are_refused():
+    with pytest.raises(ValueError, match="square image"):
+        vqvae.conv_vqvae(shape=(1, 28, 30))
+    with pytest.raises(ValueError, match="at least two halvings"):
+        vqvae.conv_vqvae(n_halvings=1)
 
 
 @pytest.mark.parametrize("size", [7, 8, 12])
@@ -157,18 +194,66 @@ class FairPixels:
 
 
 def test_words_survive_the_way_through_bits_and_their_probability_is_the_model_s():
-    grids = [(2, 2), (3, 4)]
-    shape = vqvae.WordsAsBits.image_shape(16, grids)
-    assert shape == (4, 5, 4)
-    prior = vqvae.WordsAsBits(FairPixels(shape), 16, grids)
-    codes = tuple(torch.randint(16, (6, *grid)) for grid in grids)
-    assert all(torch.equal(a, b) for a, b in zip(prior.from_image(prior.to_image(codes)), codes, strict=True))
-    torch.testing.assert_close(prior.log_prob(codes), -80 * torch.tensor(2.0).log().expand(6))
-    drawn = prior.sample(5)
-    assert [tuple(grid.shape) for grid in drawn] == [(5, 2, 2), (5, 3, 4)]
-    assert all(0 <= grid.min() and grid.max() < 16 for grid in drawn)
+    shape = vqvae.WordsAsBits.image_shape(16, (3, 4))
+    assert shape == (4, 3, 4)
+    prior = vqvae.WordsAsBits(FairPixels(shape), 16)
+    words = torch.randint(16, (6, 3, 4))
+    assert torch.equal(prior.from_image(prior.to_image(words)), words)
+    torch.testing.assert_close(prior.log_prob((words,)), -48 * torch.tensor(2.0).log().expand(6))
+    (drawn,) = prior.sample(5)
+    assert drawn.shape == (5, 3, 4)
+    assert 0 <= drawn.min() and drawn.max() < 16
+
+
+def two_grids():
+    """A prior over a 2×2 top and a 4×4 bottom grid of two words each, with random weights."""
+    def pixels(grid, **more):
+        model = PixelCNN(vqvae.WordsAsBits.image_shape(2, grid), width=8, n_blocks=1, first=3, **more)
+        nn.init.normal_(model.out.weight)
+        return vqvae.WordsAsBits(model, 2)
+
+    return vqvae.TopThenBottom(pixels((2, 2)), pixels((4, 4), given=vqvae.WordsFromAbove(2, 8, 4)))
+
+
+def test_a_prior_of_two_grids_sums_to_one_and_its_bottom_depends_on_all_of_the_top():
+    prior = two_grids()
+    every = torch.cartesian_prod(*[torch.arange(2)] * 4).view(16, 2, 2)
+    bottom = torch.randint(2, (1, 4, 4))
+    assert prior.top.log_prob((every,)).exp().sum().item() == pytest.approx(1, abs=1e-5)
+    whole = prior.log_prob((every, bottom.expand(16, 4, 4)))
+    given_top = prior.bottom.log_prob((bottom.expand(16, 4, 4),), y=every)
+    torch.testing.assert_close(whole - prior.top.log_prob((every,)), given_top)
+    assert given_top.unique().numel() == 16                   # no top word is without a say
+    rest = torch.cartesian_prod(*[torch.arange(2)] * 12).view(-1, 12)
+    grids = torch.cat([bottom.flatten()[:4].expand(len(rest), 4), rest], 1).view(-1, 4, 4)     # the first row is kept
+    as_bits = prior.bottom.to_image(bottom)
+    first = prior.bottom.model(as_bits, every[:1]).log_prob(as_bits)[0, 0, 0].sum()
+    total = prior.bottom.log_prob((grids,), y=every[:1].expand(len(rest), 2, 2)).logsumexp(0)
+    torch.testing.assert_close(total, first)                  # all ways to go on after the first row: nothing is lost
+    prior.loss((every, bottom.expand(16, 4, 4)))["loss"].backward()
+    assert all(weight.grad is not None and weight.grad.any() for weight in prior.parameters())
+
+
+def test_a_prior_of_two_grids_draws_what_it_describes():
+    """Frequencies of the corner words over 4,000 draws against the means of p(word | top): fails in 1 of 10⁵ runs."""
+    prior = two_grids()
+    top, bottom = prior.sample(4_000)
+    assert top.shape == (4_000, 2, 2) and bottom.shape == (4_000, 4, 4)
+    model = prior.bottom.model
+    with torch.no_grad():
+        expected = model(prior.bottom.to_image(bottom), top).mean[:, 0]
+    error = (bottom.float() - expected).mean(0)
+    assert (error.abs() < 5 * (expected * (1 - expected)).mean(0).sqrt() / 4_000**0.5).all()
+
+
+def test_a_model_given_a_grid_says_when_it_is_missing():
+    prior = two_grids()
+    with pytest.raises(ValueError, match="what this model is given"):
+        prior.bottom.log_prob((torch.zeros(1, 4, 4, dtype=torch.long),))
+    with pytest.raises(ValueError, match="in the place of n_classes"):
+        PixelCNN((3, 4, 4), width=8, given=nn.Identity())
 
 
 def test_words_that_do_not_fill_their_bits_are_refused():
     with pytest.raises(ValueError, match="power of two"):
-        vqvae.WordsAsBits.image_shape(48, [(2, 2)])
+        vqvae.WordsAsBits.image_shape(48, (2, 2))

@@ -35,12 +35,15 @@ class PixelCNN(nn.Module):
     """Masked convolutions with residual blocks. ``model(x, y)`` is the distribution of each pixel given those before.
 
     x: (B, C, H, W) in [0, 1] on the grid of ``head.levels`` grey levels; y: (B,) class numbers, with ``n_classes``.
+    ``given``: a module for a y of any other kind, such as another image; ``given(y)`` is (B, ``width``, H, W).
     Its stack of square kernels has a blind spot to the upper right: see :class:`GatedPixelCNN`.
     """
 
-    def __init__(self, shape, *, width=32, n_blocks=6, first=7, size=3, head=None, n_classes=0):
+    def __init__(self, shape, *, width=32, n_blocks=6, first=7, size=3, head=None, n_classes=0, given=None):
         super().__init__()
-        self.shape, self.head, self.n_classes = tuple(shape), head or Head(), n_classes
+        if given is not None and (n_classes or width % shape[0]):
+            raise ValueError(f"given stands in the place of n_classes, and width must be a multiple of {shape[0]}")
+        self.shape, self.head, self.n_classes, self.given = tuple(shape), head or Head(), n_classes, given
         colours, n_params = shape[0], shape[0] * self.head.n_params
         width = -(-width // colours) * colours                       # a multiple of the number of colours
         self.first = MaskedConv2d(colours, width, first, "A", colours)
@@ -52,7 +55,11 @@ class PixelCNN(nn.Module):
         nn.init.zeros_(self.out.weight)                              # first guess: all levels alike
 
     def context(self, y=None):
-        """What a pixel knows besides pixels: its place and, if given, the class. (1 or B, width, H, W)."""
+        """What a pixel knows besides pixels: its place and the class or ``given(y)``, if any. (1 or B, width, H, W)."""
+        if self.given is not None:
+            if y is None:
+                raise ValueError("expected y, what this model is given; got none")
+            return self.place + self.given(y)
         check_label(self.n_classes, y)
         return self.place if y is None else self.place + self.label(y)[:, :, None, None]
 

@@ -3,14 +3,14 @@
 
 function render({ model, el }) {
   const root = course.card(el), stage = course.stage(root, 300, 60, "A handle and nothing else");
-  const knob = course.handle(stage, { label: "x", c: course.colour.blue,
+  const knob = course.handle(stage, { label: "x", c: course.colour.blue, range: course.range(model, "x"),
     drag: (x) => course.set(model, { x: x / 300 }), key: (dx) => course.set(model, { x: model.get("x") + dx / 300 }) });
   const ask = model.get("data").asks && course.asker(model, (_, values) => { root.dataset.answered = JSON.stringify(values); });
   const paint = course.painter(model, root, (values) => {
     knob.place(300 * values.x, 30, `${values.x}`, values.x);
     if (ask) ask(values);
   });
-  return paint.stop;
+  return () => { paint.stop(); if (ask) ask.stop(); };
 }
 
 export default { render };

@@ -33,7 +33,7 @@ function render({ model, el }) {
   const X = (r) => 46 + (r - rLow) / Math.max(1e-9, rHigh - rLow) * 244, Y = (d) => 180 - (d - dLow) / Math.max(1e-9, dHigh - dLow) * 160;
   const nearest = (target, list) => list.reduce((best, v, i) => (Math.abs(v - target) < Math.abs(list[best] - target) ? i : best), 0);
   const knob = course.handle(chart, { label: "β along the curve", c: colour.orange,
-    drag: (x) => course.set(model, { log_beta: logs[nearest(x, rate.map(X))] }),
+    range: course.range(model, "log_beta"), drag: (x) => course.set(model, { log_beta: logs[nearest(x, rate.map(X))] }),
     key: (dx, dy) => course.set(model, { log_beta: logs[Math.min(many - 1, Math.max(0, nearest(model.get("log_beta"), logs) + Math.sign(dx + dy)))] }) });
 
   const bitmap = course.bitmap(rows, columns);
@@ -55,7 +55,7 @@ function render({ model, el }) {
     rate.forEach((r, i) => {
       ctx.fillStyle = colour.blue; ctx.beginPath(); ctx.arc(X(r), Y(distortion[i]), 4, 0, 7); ctx.fill();
     });
-    knob.place(X(rate[k]), Y(distortion[k]), `beta ${data.betas[k]}`, data.betas[k]);
+    knob.place(X(rate[k]), Y(distortion[k]), `beta ${data.betas[k]}`, at);
     title.textContent = `β = ${data.betas[k]}: a code carries ${rate[k].toFixed(1)} nats (${(rate[k] / Math.LN2).toFixed(1)} bits).`;
     rows3[0].show(distortion[k]); rows3[1].show(rate[k]); rows3[2].show(rate[k] + distortion[k]);
   });

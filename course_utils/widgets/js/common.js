@@ -121,8 +121,9 @@ const course = (() => {
       number,
       mark(value) { tick.hidden = value === null; if (value !== null) tick.style.left = `${100 * Math.min(1, value / full)}%`; },
       show(value, unit = "") {
-        fill.style.width = `${100 * Math.max(0, Math.min(1, value / full))}%`;
-        number.textContent = (Number.isFinite(value) ? value.toFixed(digits) : "∞") + unit;
+        fill.style.width = `${100 * clamp(value / full || 0, 0, 1)}%`;
+        const written = Number.isFinite(value) ? value.toFixed(digits) : "∞";
+        number.textContent = Number.isNaN(value) ? "–" : written + unit;
       },
     };
   }
@@ -185,10 +186,10 @@ const course = (() => {
     return () => { for (const own of held) Object.getPrototypeOf(own).save_changes.call(own); };
   }
 
-  // Run draw(values) once a frame while something changes. Returns { again, stop }: ask for another frame; clean up.
+  // Run draw(values) once a frame while something changes. Returns { again, stop }: ask for a frame; end for good.
   // Python is told the result when the hand has rested for 150 ms, through the trait "settled".
   function painter(model, root, draw) {
-    let frame = 0, timer = 0;
+    let frame = 0, timer = 0, stopped = false;
     const tell = quieten(model);
     const paint = () => {
       frame = 0;
@@ -196,7 +197,7 @@ const course = (() => {
       draw(now);
       root.dataset.shown = JSON.stringify(now); // what the frame shows, for tests and the latency benchmark
     };
-    const again = () => { if (!frame) frame = requestAnimationFrame(paint); };
+    const again = () => { if (!frame && !stopped) frame = requestAnimationFrame(paint); };
     const changed = () => {
       again();
       clearTimeout(timer);
@@ -208,6 +209,7 @@ const course = (() => {
     return {
       again,
       stop() {
+        stopped = true;
         cancelAnimationFrame(frame);
         clearTimeout(timer);
         for (const name of names(model)) model.off(`change:${name}`, changed);
@@ -216,21 +218,26 @@ const course = (() => {
   }
 
   // Pictures that only Python can compute: ask(question) sends it, heard(bytes, question) gets the answer. At most three
-  // questions are under way, and of those that wait the newest wins. Null where no kernel listens.
+  // questions are under way, and of those that wait the newest wins. ask.stop() ends it. Null where no kernel listens.
   function asker(model, heard) {
     if (!model.send) return null;
-    const sent = new Map(); // number -> when
+    const id = Math.random(), sent = new Map(); // number -> when
     let number = 0, latest = 0, waiting = null;
-    const send = (question) => { sent.set(++number, performance.now()); model.send({ ask: number, question }); };
-    model.on("msg:custom", (message, buffers) => {
-      if (!sent.delete(message.answer)) return;
+    const send = (question) => {
+      sent.set(++number, performance.now());
+      try { model.send({ ask: [id, number], question }); } catch { /* the kernel is gone: no answer will come */ }
+    };
+    const listen = ({ answer: [whose, at] = [], question }, buffers) => {
+      if (whose !== id || !sent.delete(at)) return; // every view of a demo gets every answer
       if (waiting) { send(waiting); waiting = null; }
-      if (message.answer > latest) { latest = message.answer; heard(buffers[0], message.question); }
-    });
-    return (question) => {
+      if (at > latest) { latest = at; heard(buffers[0], question); }
+    };
+    model.on("msg:custom", listen);
+    const ask = (question) => {
       for (const [key, when] of sent) if (performance.now() - when > 3000) sent.delete(key); // lost, as after a restart
       if (sent.size < 3) send(question); else waiting = question;
     };
+    return Object.assign(ask, { stop: () => model.off("msg:custom", listen) });
   }
 
   // ---- drawing and dragging -------------------------------------------------------------------------------------------
@@ -265,11 +272,12 @@ const course = (() => {
   }
 
   // A round handle on a stage that a mouse, a finger or the arrow keys move.
-  //   drag(x, y): in the stage's units.  key(dx, dy): arrow keys as steps of ±1 (±10 with shift).
-  // The painter calls handle.place(x, y, spoken, now) with what it shows.
-  function handle(stage, { label, c, drag, key }) {
+  //   range: that of the slider it moves.  drag(x, y): in the stage's units.  key(dx, dy): arrow keys as steps of ±1
+  //   (±10 with shift).
+  // The painter calls handle.place(x, y, spoken, now) with what it shows; now is that slider's value.
+  function handle(stage, { label, c, range: { low, high }, drag, key }) {
     const knob = node("div", { class: "handle", role: "slider", tabindex: "0", "aria-label": label,
-      "data-lm-suppress-shortcuts": "true", style: { "--c": c } });
+      "aria-valuemin": low, "aria-valuemax": high, "data-lm-suppress-shortcuts": "true", style: { "--c": c } });
     stage.layer.append(knob);
     // Keep the distance between pointer and centre, so that the handle does not jump when it is taken at its rim.
     draggable(stage, knob, (x, y, [dx, dy]) => drag(x - dx, y - dy), (x, y) => [x - knob.at[0], y - knob.at[1]]);

@@ -24,7 +24,7 @@ function render({ model, el }) {
       for (let m = 0; m < many; m++) count[endings[(key * many + m) * n + pixel]]++;
       for (const c of count) equal += c * (c - 1);
     }
-    const share = 1 - equal / (hidden * many * (many - 1));
+    const share = 1 - equal / (hidden * many * (many - 1)); // NaN where there is nothing to compare
     varieties.set(key, share);
     return share;
   }
@@ -42,7 +42,7 @@ function render({ model, el }) {
 
   const across = Math.ceil(many / 2), gap = 6, small = (670 - 170 - gap * across) / across;
   const tall = small * rows / columns, big = 150, bigTall = big * rows / columns;
-  const height = Math.max(bigTall + 22, 2 * tall + 2 * gap + 18);
+  const height = Math.max(bigTall + 22, Math.ceil(many / across) * (tall + gap) + 18);
   const stage = course.stage(root, 670, height, "The given half, and the endings a model painted");
   const bitmap = course.bitmap(rows, columns);
 

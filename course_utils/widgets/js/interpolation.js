@@ -46,10 +46,11 @@ function render({ model, el }) {
     }
     return best;
   };
-  const knobs = [["start", "A, first image", colour.blue, start], ["end", "B, last image", colour.red, end]].map(([name, label, c, now]) =>
-    course.handle(stage, { label, c, drag: (x, y) => course.set(model, { [name]: nearest(x, y) }),
-      key: (dx, dy) => course.set(model, { [name]: next(now(), dx, dy) }) }));
-  const between = course.handle(stage, { label: "place between A and B", c: colour.ink,
+  const ends = [["start", "A, first image", colour.blue, start], ["end", "B, last image", colour.red, end]];
+  const knobs = ends.map(([name, label, c, now]) => course.handle(stage, { label, c, range: course.range(model, name),
+    drag: (x, y) => course.set(model, { [name]: nearest(x, y) }),
+    key: (dx, dy) => course.set(model, { [name]: next(now(), dx, dy) }) }));
+  const between = course.handle(stage, { label: "place between A and B", c: colour.ink, range: course.range(model, "t"),
     drag: (x, y) => {
       const [ax, ay, bx, by] = [X(start()), Y(start()), X(end()), Y(end())], length = (bx - ax) ** 2 + (by - ay) ** 2;
       if (length > 0) course.set(model, { t: ((x - ax) * (bx - ax) + (y - ay) * (by - ay)) / length });
@@ -88,19 +89,21 @@ function render({ model, el }) {
     const p = pictures.ctx, write = (text, x, y) => { p.fillStyle = colour.soft; p.textAlign = "left"; p.fillText(text, x, y); };
     write(`codes mixed, t = ${t.toFixed(2)}`, 0, 14); write("pixels mixed", 180, 14);
     show(decoded(a, b, t), 0, 20, big); show(faded(a, b, t), 180, 20, big);
-    const first = 20 + big * rows / columns + 22, second = first + small * rows / columns + 24;
-    write("A to B through codes", 0, first - 6); write("A to B through pixels", 0, second - 6);
+    const first = 20 + big * rows / columns + 22, second = first + small * rows / columns + 24, from = first - 20;
     if (way !== `${a} ${b}`) {
       way = `${a} ${b}`;
+      write("A to B through codes", 0, first - 6); write("A to B through pixels", 0, second - 6);
       for (let k = 0; k < wide; k++) {
         show(decoded(a, b, k / (wide - 1)), k * (small + gap), first, small);
         show(faded(a, b, k / (wide - 1)), k * (small + gap), second, small);
       }
-      kept.getContext("2d").drawImage(pictures.canvas, 0, 0);
+      const own = kept.getContext("2d");
+      own.clearRect(0, 0, kept.width, kept.height);
+      own.drawImage(pictures.canvas, 0, 0);
       return;
     }
-    const top = (first - 2) * kept.height / pictures.height;
-    p.drawImage(kept, 0, top, kept.width, kept.height - top, 0, first - 2, pictures.width, pictures.height - first + 2);
+    const top = from * kept.height / pictures.height;
+    p.drawImage(kept, 0, top, kept.width, kept.height - top, 0, from, pictures.width, pictures.height - from);
   });
   return paint.stop;
 }

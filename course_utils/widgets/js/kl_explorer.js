@@ -45,12 +45,12 @@ function render({ model, el }) {
   const toX = (px) => xLow + px / width * (xHigh - xLow);
 
   const centre = course.handle(stage, {
-    label: "centre of the forecast q", c: colour.orange,
+    label: "centre of the forecast q", c: colour.orange, range: course.range(model, "mu"),
     drag: (px) => course.set(model, { mu: toX(px) }),
     key: (dx) => course.set(model, { mu: model.get("mu") + dx * course.range(model, "mu").step }),
   });
   const shoulder = course.handle(stage, {
-    label: "width of the forecast q", c: colour.yellow,
+    label: "width of the forecast q", c: colour.yellow, range: course.range(model, "sigma"),
     drag: (px) => course.set(model, { sigma: Math.abs(toX(px) - model.get("mu")) }),
     key: (dx, dy) => course.set(model, { sigma: model.get("sigma") + (dx + dy) * course.range(model, "sigma").step }),
   });

@@ -83,7 +83,7 @@ function render({ model, el }) {
   const move = (x, y) => course.set(model, { [names[pairs[pair][0]]]: U(x), [names[pairs[pair][1]]]: -U(y) });
   const step = () => course.range(model, names[0]).step;
   const knob = course.handle(stage, {
-    label: "place in latent space", c: colour.ink, drag: move,
+    label: "place in latent space", c: colour.ink, range: course.range(model, names[0]), drag: move,
     key: (dx, dy) => {
       const [a, b] = pairs[pair];
       course.set(model, { [names[a]]: model.get(names[a]) + dx * step(), [names[b]]: model.get(names[b]) + dy * step() });
@@ -128,22 +128,31 @@ function render({ model, el }) {
     return Math.sqrt(best);
   }
 
-  // A decoder that only Python can run: ask it, and show the last answer; without Python, the nearest baked frame.
+  // A decoder that only Python can run: ask it, and show its last answer, which follows a drag by a few frames. Where
+  // an answer has not come for a second, or there is no Python, show the nearest baked frame.
   const ask = course.asker(model, (bytes, question) => {
-    models[question.model].answer = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const place = `${question.model} ${question.point}`;
+    models[question.model].answer = { place, pixels: new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength) };
+    clearTimeout(patience);
+    patience = place === asked_for ? 0 : wait();
+    silent = false;
     root.dataset.answered = JSON.stringify(question.values); // for tests and the latency benchmark
     paint.again();
   });
-  let asked_for = "";
+  let asked_for = "", patience = 0, silent = false;
+  const wait = () => setTimeout(() => { silent = true; paint.again(); }, 1000);
   function fromPython(m, point, values) {
     const here = `${which} ${point}`;
-    if (ask && here !== asked_for) ask({ model: which, point: [...point], values });
+    if (ask && here !== asked_for) {
+      patience ||= wait();
+      ask({ model: which, point: [...point], values });
+    }
     asked_for = here;
     const side = m.frames.shape[0] ** 0.5, length = channels * n;
     const at = [0, 1].map((k) => clamp(Math.round((point[shown[k]] + data.reach) / (2 * data.reach) * (side - 1)), 0, side - 1));
     const from = (at[0] * side + at[1]) * length;
-    const source = m.answer ?? m.frames.subarray(from, from + length);
-    return source.length === length ? Float32Array.from(source, (v) => v / 255) : source;
+    const known = m.answer && (!silent || m.answer.place === here);
+    return Float32Array.from(known ? m.answer.pixels : m.frames.subarray(from, from + length), (v) => v / 255);
   }
 
   const bitmap = course.bitmap(rows, columns), point = new Float32Array(all), z = new Float32Array(all);
@@ -171,7 +180,7 @@ function render({ model, el }) {
   });
   repaintDots();
   paint.again();
-  return paint.stop;
+  return () => { paint.stop(); clearTimeout(patience); if (ask) ask.stop(); };
 }
 
 export default { render };

@@ -14,6 +14,7 @@ function render({ model, el }) {
     bits.forEach((b, i) => { total[i + 1] = total[i] + b; });
     return { name: view.name, order, rank, p, bits, total, context: course.array(view.context) };
   });
+  const leaks = ({ context, rank }) => context.some((seen, k) => seen && rank[k % n] >= rank[Math.floor(k / n)]);
   let view = views[0], hovered = -1;
 
   const root = course.card(el);
@@ -34,7 +35,8 @@ function render({ model, el }) {
   const chart = course.stage(right, 300, 130, "Predicted probabilities of the current pixel");
   const lines = ["where", "sees", "cost", "sum"].map(() => course.node("p", { class: "note" }));
   right.append(...lines);
-  course.legend(left, { "looked at": colour.sky, "earlier, never seen": colour.red, "not painted": "#dfe4e8" });
+  course.legend(left, { "looked at": colour.sky, "earlier, never seen": colour.red, "not painted": "#dfe4e8",
+    ...(views.some(leaks) && { "a leak: not earlier": colour.pink }) });
   const strip = course.stage(root, 670, 64, "Bits each pixel costs, in the order of painting");
   root.append(course.node("div", { class: "row", style: { margin: "6px 0 0" } },
     course.button("reset", () => { view = views[0]; pick.mark(0); asked.reset(); course.reset(model); paint.again(); }),
@@ -47,7 +49,7 @@ function render({ model, el }) {
   stage.layer.addEventListener("pointerleave", () => { hovered = -1; paint.again(); });
   course.draggable(stage, stage.canvas, (x, y) => goTo(pixelAt(x, y)), (x, y) => { goTo(pixelAt(x, y)); });
   const cursor = course.handle(stage, {
-    label: "current pixel", c: colour.yellow,
+    label: "current pixel", c: colour.yellow, range: course.range(model, "painted"),
     drag: (x, y) => goTo(pixelAt(x, y)),
     key: (dx, dy) => {
       const now = current(model.get("painted"));
@@ -56,7 +58,8 @@ function render({ model, el }) {
     },
   });
   cursor.classList.add("quiet"); // the frame around the pixel shows where it is
-  course.draggable(strip, strip.canvas, (x) => course.set(model, { painted: Math.floor(x / strip.width * n) }));
+  const along = (x) => course.set(model, { painted: Math.floor(x / strip.width * n) });
+  course.draggable(strip, strip.canvas, along, (x) => { along(x); });
   const current = (painted) => view.order[clamp(Math.round(painted), 0, n - 1)];
 
   const ink = (value) => { const g = Math.round(255 * (1 - value / (levels - 1))); return `rgb(${g},${g},${g})`; };
@@ -84,14 +87,14 @@ function render({ model, el }) {
     ctx.strokeRect((pixel % columns) * cell, Math.floor(pixel / columns) * cell, cell, cell);
   }
 
-  function drawChart(pixel, known) {
+  function drawChart(pixel) {
     const { ctx, width, height } = chart, base = height - 20;
     chart.clear();
     const wide = (width - 30) / levels;
     ctx.textAlign = "center";
     for (let v = 0; v < levels; v++) {
       const p = view.p[pixel * levels + v], tall = p * (base - 18);
-      ctx.fillStyle = known && v === image[pixel] ? colour.orange : "#9fb3c4";
+      ctx.fillStyle = v === image[pixel] ? colour.orange : "#9fb3c4";
       ctx.fillRect(30 + v * wide + wide * 0.1, base - tall, Math.max(0.5, wide * 0.8), tall);
       ctx.fillStyle = colour.soft;
       if (levels <= 20 || v % 32 === 0) ctx.fillText(v, 30 + (v + 0.5) * wide, base + 15);
@@ -121,13 +124,15 @@ function render({ model, el }) {
   const paint = course.painter(model, root, (values) => {
     const painted = Math.round(values.painted), at = current(painted), pixel = hovered < 0 ? at : hovered;
     drawImage(painted, pixel);
-    drawChart(pixel, true);
+    drawChart(pixel);
     drawStrip(painted);
-    let seen = 0;
-    for (let j = 0; j < n; j++) seen += view.context[pixel * n + j];
     const earlier = view.rank[pixel], cost = view.bits[earlier];
+    const looks = [0, 0, 0]; // at earlier pixels, itself, later ones
+    for (let j = 0; j < n; j++) if (view.context[pixel * n + j]) looks[1 + Math.sign(view.rank[j] - earlier)]++;
+    const leak = [looks[1] && "itself", looks[2] && `${looks[2]} later`].filter(Boolean).join(" and ");
     lines[0].textContent = `Pixel ${earlier + 1} of ${n}: row ${Math.floor(pixel / columns) + 1}, column ${pixel % columns + 1}.`;
-    lines[1].textContent = `It looks at ${seen} of the ${earlier} earlier pixels.`;
+    lines[1].textContent = `It looks at ${looks[0]} of the ${earlier} earlier pixels`
+      + (leak ? `, and at ${leak}: a leak.` : ".");
     lines[2].textContent = `The image has ${image[pixel]} (orange): −log₂ p = ${cost.toFixed(2)} bits.`;
     lines[3].textContent = `Painted so far: ${view.total[Math.min(painted, n)].toFixed(1)} of ${view.total[n].toFixed(1)} bits.`;
     cursor.place((at % columns + 0.5) * cell, (Math.floor(at / columns) + 0.5) * cell,
