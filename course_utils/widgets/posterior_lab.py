@@ -20,8 +20,8 @@ def posterior_lab(decoder, images, log_joint, mu, sigma, labels=None):
     r"""Drag :math:`q(z|x) = N(\mu, \sigma^2)` and watch reconstruction, KL and the gap to log p(x).
 
     ``decoder``: network ``(B, 2) -> pixels`` in [0, 1] (layers as in :func:`.network.pack_network`); ``images``:
-    ``(K, C, H, W)``; ``mu, sigma``: ``(K, 2)`` of the encoder; ``log_joint``: a function of images ``(1, C, H, W)`` and
-    a regular grid ``(G, 2)`` that returns log p(x, z) as ``(1, G)``, such as ``lambda x, grid:
+    ``(K, C, H, W)``; ``mu, sigma``: ``(K, 2)`` of the encoder; ``log_joint``: a function of images ``(N, C, H, W)`` and
+    a regular grid ``(G, 2)`` that returns log p(x, z) as ``(N, G)``, such as ``lambda x, grid:
     vae.log_joint_on_grid(x, model.decoder, model.prior, grid)``. ``labels``: ``(K,)``, written on the buttons.
 
     Everything is a sum over a grid: a fine one around each posterior, which gives log p(x), and a coarse one over all
@@ -35,10 +35,10 @@ def posterior_lab(decoder, images, log_joint, mu, sigma, labels=None):
     if labels is not None and len(labels) != len(images):
         raise ValueError(f"expected a label for each of the {len(images)} images, got {len(labels)}")
     names = [f"image {k + 1}" for k in range(len(images))] if labels is None else [str(int(y)) for y in labels]
-    windows = [_window(log_joint, images[k : k + 1], mu[k], sigma[k]) for k in range(len(images))]
-    reach = REACH + 4.6 * WIDEST
-    size = round(2 * reach / 0.2) + 1
-    planes = [_Square(log_joint, images[k : k + 1], (0, 0), reach, size) for k in range(len(images))]
+    coarse, reach = _squares(log_joint, images, (0, 0), REACH, 101), REACH + 4.6 * WIDEST
+    planes = _squares(log_joint, images, (0, 0), reach, round(2 * reach / 0.2) + 1)
+    windows = [_squares(log_joint, images[k : k + 1], *_around(coarse[k].log_joint, mu[k], sigma[k]), 81)[0]
+               for k in range(len(images))]
     images = images.cpu().float()
     paint = Decoder(decoder, images.shape[1:])
     paint(mu[:1])                                                                   # does it fit mu and the images?
@@ -63,11 +63,9 @@ def posterior_lab(decoder, images, log_joint, mu, sigma, labels=None):
 class _Square:
     """log p(x, z) of one image on a regular grid over a square of the plane: (size, size), first index along z1."""
 
-    def __init__(self, log_joint, image, centre, half, size):
-        axis = torch.linspace(-half, half, size)
-        values = log_joint(image, torch.cartesian_prod(axis + centre[0], axis + centre[1]))
-        self.centre, self.half, self.size, self.step = list(centre), half, size, 2 * half / (size - 1)
-        self.log_joint = values.detach().cpu().float().reshape(size, size)
+    def __init__(self, centre, half, log_joint):
+        self.centre, self.half, self.size, self.log_joint = list(centre), half, len(log_joint), log_joint
+        self.step = 2 * half / (self.size - 1)
 
     def data(self):
         return {"centre": self.centre, "half": self.half, "step": self.step, "size": self.size,
@@ -77,14 +75,20 @@ class _Square:
         return float(self.log_joint.double().logsumexp((0, 1))) + 2 * math.log(self.step)
 
 
-def _window(log_joint, image, mu, sigma):
-    """A fine grid around the posterior: everything that a coarse one finds above 1e-4, and three of the encoder's σ."""
-    coarse = _Square(log_joint, image, (0, 0), REACH, 101).log_joint
+def _squares(log_joint, images, centre, half, size):
+    """The same square of the plane for each image."""
+    axis = torch.linspace(-half, half, size)
+    values = log_joint(images, torch.cartesian_prod(axis + centre[0], axis + centre[1])).detach().cpu().float()
+    return [_Square(centre, half, row) for row in values.reshape(-1, size, size)]
+
+
+def _around(coarse, mu, sigma):
+    """Centre and half side of a square around what a coarse grid finds above 1e-4, and three of the encoder's σ."""
     axis = torch.linspace(-REACH, REACH, len(coarse))
     inside = (coarse - coarse.max() > math.log(1e-4)).nonzero()
     low = torch.minimum(axis[inside.amin(0)], mu - 3 * sigma) - 0.08
     high = torch.maximum(axis[inside.amax(0)], mu + 3 * sigma) + 0.08
-    return _Square(log_joint, image, ((low + high) / 2).tolist(), float((high - low).max() / 2), 81)
+    return ((low + high) / 2).tolist(), float((high - low).max() / 2)
 
 
 def _picture(paint, image, window, values):

@@ -44,7 +44,7 @@ plots.style()
 device = pick_device(device)
 budget = pick_budget(budget, device)
 torch.manual_seed(seed)
-n_train = {"smoke": 400, "class": 8_000, "full": None}[budget]
+n_train = {"smoke": 400, "class": 8_000, "full": 60_000 if dataset == "handwriting" else None}[budget]
 n_steps = {"smoke": 50, "class": 2_000, "full": 40_000}[budget]
 n_train = n_train if dataset != "digits" else None  # digits has only 1,197 training images
 print(f"budget {budget} on {device}: {n_steps} training steps for the main models")
@@ -629,7 +629,7 @@ widgets.latent_explorer({name: painter(model) for name, model in finished.items(
 # %%
 mean_image = images.to_float(data.train.images).mean(0)
 vae2 = vae.mlp_vae(shape, hidden_dims=(400,), latent_dim=2, mean_image=mean_image)
-history = fit(vae2, n_steps, "VAE, 2 latents", lr=2e-3)
+history = fit(vae2, n_steps, "VAE, 2 latents", lr=4e-3, batch_size=128)
 
 # %%
 def smooth(curve, width=25):

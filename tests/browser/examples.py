@@ -91,12 +91,12 @@ def latent_explorer():
     return widgets.latent_explorer(decoders(), {"AE": 5 * places + 2, "VAE": places}, labels, shape=(1, 16, 16))
 
 
-def log_joint(image, z):
-    """Posteriors known in closed form, ``(1, G)``: one tilted Gaussian with log p(x) = -90, one with two bumps."""
+def log_joint(images, z):
+    """Posteriors known in closed form, ``(N, G)``: one tilted Gaussian with log p(x) = -90, one with two bumps."""
     tilted = torch.distributions.MultivariateNormal(torch.tensor([0.6, -0.4]), torch.tensor([[0.3, 0.1], [0.1, 0.2]]))
     bumps = torch.stack([-(z - centre).square().sum(1) * 4 for centre in (0.8, -0.9)]).logsumexp(0)
-    first = torch.equal(image, digits(2)[:1, None].float())
-    return (tilted.log_prob(z) - 90 if first else bumps - 110)[None]
+    first = digits(2)[0].float()
+    return torch.stack([tilted.log_prob(z) - 90 if torch.equal(image[0], first) else bumps - 110 for image in images])
 
 
 def posterior_lab():
