@@ -724,8 +724,10 @@ plots.show(fig, alt="Left: codes around the origin, coloured by class, some outs
 # %% tags=["widget"]
 with training.evaluating(vae2):
     digits = range(2 if budget == "smoke" else n_classes)
-    few = torch.stack([test_x[(test_y == digit).nonzero()[0, 0]] for digit in digits])
-    q = vae2.encoder(few)
+    candidates = [test_x[test_y == digit][:50] for digit in digits]
+    spots = [vae2.encoder(x).mean for x in candidates]
+    few = torch.stack([x[(z - z.median(0).values).norm(dim=1).argmin()] for x, z in zip(candidates, spots, strict=True)])
+    q = vae2.encoder(few)  # of each digit one that lies in the middle of its class
 log_joint = lambda x, grid: vae.log_joint_on_grid(x, vae2.decoder, vae2.prior, grid.to(device))  # noqa: E731
 widgets.posterior_lab(painter(vae2), few, log_joint, q.mean, q.stddev, labels=digits)
 
@@ -1025,7 +1027,7 @@ for name, curve in climbs.items():
     ax.plot(curve, label=name)
 ax.axhline(math.log(256), color="black", linestyle=":", label="log 256: a uniform bin")
 ax.set(xlabel="training step", ylabel="log-density of the pixel [nats]", title="A density without a floor has no ceiling")
-ax.legend()
+ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 plots.show(fig, alt="The log-density of a blank pixel: without a cure a straight line upwards; with either or both it levels off.")
 checks.true(climbs["no cure"][-1] - climbs["no cure"][-41] > 0.8, what="no cure: at the end still 0.02 nats and more a step")
 for name in ("dequantised", "σ ≥ 1/256", "both"):
@@ -1034,7 +1036,8 @@ for name in ("dequantised", "σ ≥ 1/256", "both"):
 # %% [markdown]
 # Either cure stops the climb. Take both. Dequantising makes the number *mean* something: by Jensen, the mean of
 # $\log p$ over the noise is at most the log of the mean of $p$ over the bin, which is the probability of the grey
-# values, times 256 for each pixel (Theis et al. 2016). The floor keeps a single lucky draw from being worth too much.
+# values, times 256 for each pixel (Theis et al. 2016). The floor keeps the climb calm. Without it $\sigma$ may become
+# narrower than the bin, and then a draw beside it costs many nats at once: those are the spikes.
 
 # %%
 kept = vae.mlp_vae(shape, (100,), latent_dim=5, head=partial(GaussianHead, min_scale=1 / 256), mean_image=mean_image)
@@ -1352,6 +1355,11 @@ fig.colorbar(shown, ax=ax, label="$\\log_{10}\\, q(z)/p(z)$")
 plots.show(fig, alt="The plane, blue where codes are denser than the prior, red where hardly any code goes; black lines around holes.")
 record(prior_in_holes=holes)
 
+# %% [markdown]
+# Most of the mismatch is *blue*: codes that lie further out than the prior expects. Holes in the middle of the plane
+# lie between the regions of the classes. A draw from the prior meets one rarely, with two latents. With twenty there
+# is far more room for them, and no picture of it.
+
 # %% [markdown] tags=["fold"]
 # ### Going deeper: importance-weighted training
 # Why not train on a tighter bound? The IWAE does: its loss is $-\mathcal L_k$. It costs $k$ decodings per step, so at
@@ -1365,10 +1373,10 @@ n_iwae = {"smoke": 10, "class": 200, "full": 20_000}[budget]
 fit(iwae, n_iwae, f"IWAE, k = {k}", lr=2e-3, objective=lambda x: -iwae.importance_weighted_bound(x, k).mean())
 same_cost = vae.mlp_vae(shape, (200,), latent_dim=10)
 fit(same_cost, n_iwae * k // 2, "VAE, about the same cost", lr=2e-3)  # half: IWAE's k draws share one encoding
-judged = {"iwae": evaluate(iwae, test_x), "same_cost": evaluate(same_cost, test_x)}
+judged = {"IWAE": evaluate(iwae, test_x), "VAE": evaluate(same_cost, test_x)}
 for name, (minus_elbo, nll) in judged.items():
-    print(f"{name:<9} −ELBO {minus_elbo:7.2f}   −log p, importance weighted {nll:7.2f} nats")
-record(iwae_nll=judged["iwae"][1], iwae_rival_nll=judged["same_cost"][1])
+    print(f"{name:<5} −ELBO {minus_elbo:7.2f}   −log p, importance weighted {nll:7.2f} nats")
+record(iwae_nll=judged["IWAE"][1], iwae_rival_nll=judged["VAE"][1])
 
 # %% [markdown]
 # ## 4.11 A code made of words: VQ-VAE
@@ -1546,8 +1554,8 @@ record(two_level_elbo=-two_elbo)
 # Three numbers say how the work is shared. The top words of another image cost some nats of reconstruction: that much
 # the decoder learns from the top alone. The bottom words cost more nats under another image's top: that much of the
 # bottom is foretold by the top. And the two bounds, side by side. (Not quite a fair race: one level has 16 words for
-# each place, two levels 8.) On 28×28 pixels there is little that is only global. VQ-VAE-2 was made for large
-# photographs.
+# each place, two levels 8.) VQ-VAE-2 was made for large photographs, where much more is only global than on 28×28
+# pixels.
 
 # %% [markdown]
 # ## What to remember
