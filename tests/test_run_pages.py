@@ -110,7 +110,7 @@ def test_a_file_is_whole_or_old(tmp_path, monkeypatch):
     def full(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="no space"):
         files.write_json(path, {"a": 1})
     assert "nan" in path.read_text() and [entry.name for entry in tmp_path.iterdir()] == ["state.json"]

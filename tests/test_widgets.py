@@ -460,6 +460,8 @@ def test_latent_demos_name_what_does_not_fit():
         widgets.interpolation(network, codes, images[:2], labels)
     with pytest.raises(ValueError, match=r"mu, sigma \(K, 2\), got"):
         widgets.posterior_lab(network, images, log_joint, codes, codes)
+    with pytest.raises(ValueError, match=r"log_joint gives \(1, 10201\) for 9 images"):
+        widgets.posterior_lab(network, images, lambda x, z: z[None, :, 0], codes[:, :2], codes[:, :2].exp())
     sheets = torch.zeros(2, 3, 3, 1, 4, 4)
     with pytest.raises(ValueError, match="as many manifolds"):
         widgets.beta_shelf([1, 2, 3], sheets, [1, 2], [3, 4])

@@ -30,7 +30,8 @@ torch.manual_seed(0)
 codes, codes20, labels = torch.randn(1500, 2), torch.randn(1500, 20), torch.arange(1500) % 10
 mlp, mlp20 = (nn.Sequential(MLP([n, 400, 784]), nn.Sigmoid()) for n in (2, 20))
 convolutions = nn.Sequential(ConvDecoder(20, (1, 28, 28)), nn.Sigmoid())
-images, zeros, bowl = torch.rand(60, 1, 28, 28), torch.zeros(6, 2), lambda x, grid: -8 * grid.square().sum(1)[None]
+images, zeros = torch.rand(60, 1, 28, 28), torch.zeros(6, 2)
+bowl = lambda x, grid: -8 * grid.square().sum(1).expand(len(x), -1)
 codes[:2] = torch.tensor([[-5.0, 0.0], [5.0, 0.0]])  # ends of a way that a hand can go along from left to right
 unknown = nn.Sequential(nn.LayerNorm(2), mlp)  # not to the browser, so that Python decodes"""
 # What is measured: where the picture is computed, the cell, and the bar for p95 in milliseconds.

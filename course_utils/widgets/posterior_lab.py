@@ -79,6 +79,9 @@ def _squares(log_joint, images, centre, half, size):
     """The same square of the plane for each image."""
     axis = torch.linspace(-half, half, size)
     values = log_joint(images, torch.cartesian_prod(axis + centre[0], axis + centre[1])).detach().cpu().float()
+    if values.shape != (len(images), size**2):
+        raise ValueError(f"log_joint gives {tuple(values.shape)} for {len(images)} images and {size**2} places: "
+                         f"expected {(len(images), size**2)}")
     return [_Square(centre, half, row) for row in values.reshape(-1, size, size)]
 
 
