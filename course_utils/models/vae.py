@@ -25,7 +25,7 @@ from course_utils.distributions import (
     StandardNormal,
     shape_for,
     standard_normal,
-)  # fmt: skip
+)
 from course_utils.nn.centre import Minus, start_at
 from course_utils.nn.conv import ConvDecoder, ConvEncoder
 from course_utils.nn.mlp import MLP

@@ -455,8 +455,9 @@ plots.show(fig, alt="Mean activities: spread widely without the penalty, close t
 # one way to reach it. In the filters, the weights without a penalty look like noise. With it, many look like strokes,
 # or like whole faint digits.
 #
-# Now L1. A sigmoid is never exactly zero, so for L1 the units are ReLUs. There is a loophole: halve the code, double the
-# decoder's weights, and the penalty is halved for nothing. So encoder and decoder share one matrix (*tied* weights).
+# Now L1. A sigmoid is never exactly zero, so for L1 the units are ReLUs. There is a loophole: halve the code, double
+# the decoder's weights, and the penalty is halved for nothing. So encoder and decoder share one matrix (*tied*
+# weights).
 
 # %%
 relu = partial(autoencoder.one_layer_autoencoder, shape, n_hidden, tied=True, activation=nn.ReLU)
@@ -506,7 +507,8 @@ check("3.2", sparsity_penalty)
 # still in all others.
 #
 # One loophole must be closed first. The encoder could shrink all its weights, which makes $J$ small, while the
-# decoder grows its own and undoes it. So again the two share one matrix: the decoder uses $W^\top$. The loss is $\mathcal L + \gamma\,\mathbb E\|J(x)\|_F^2$ with $\gamma=2$.
+# decoder grows its own and undoes it. So again the two share one matrix: the decoder uses $W^\top$. The loss is
+# $\mathcal L + \gamma\,\mathbb E\|J(x)\|_F^2$ with $\gamma=2$.
 #
 # How do we see "few directions"? By the **singular values** of $J(x)$. They are the lengths of the axes of an
 # ellipsoid: move $x$ over a tiny ball of radius $\delta$, and the code moves over an ellipsoid with half-axes

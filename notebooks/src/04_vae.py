@@ -10,7 +10,8 @@
 # you will see it derived three times and executed every time.
 #
 # You need: the Gaussian density, KL divergence (chapter 01), autoencoders (chapter 03), and for section 4.11 the
-# PixelCNN (chapter 02). The core path takes about 75 minutes. Sections marked *Going deeper* start folded; the later chapters do not depend on them.
+# PixelCNN (chapter 02). The core path takes about 75 minutes. Sections marked *Going deeper* start folded; the later
+# chapters do not depend on them.
 
 # %% tags=["parameters"]
 budget: str = "auto"  # smoke (seconds), class (minutes on a laptop), full (what a GPU is for), or auto
@@ -295,10 +296,10 @@ checks.fails(lambda: torch.allclose(reached + math.log(512), log_p, atol=0.02), 
 # is the sharp test.
 #
 # **An error to look at.** One of the notes behind this course starts its derivation with
-# $\log p_\theta(x) = \int q_\phi(x)\,p_\theta(z)\,\mathrm{d}z$. As it stands, $q_\phi(x)$ does not depend on $z$ and comes
-# out of the integral; what is left integrates to one. So the line says $\log p_\theta(x)=q_\phi(x)$: a logarithm equals a
-# density. Perhaps $q_\phi(z\mid x)$ was meant. Run that: the right side is positive whatever the image, it knows no
-# $p_\theta(x\mid z)$ at all, and it has nothing to do with $\log p$. What belongs there is
+# $\log p_\theta(x) = \int q_\phi(x)\,p_\theta(z)\,\mathrm{d}z$. As it stands, $q_\phi(x)$ does not depend on $z$ and
+# comes out of the integral; what is left integrates to one. So the line says $\log p_\theta(x)=q_\phi(x)$: a
+# logarithm equals a density. Perhaps $q_\phi(z\mid x)$ was meant. Run that: the right side is positive whatever the
+# image, it knows no $p_\theta(x\mid z)$ at all, and it has nothing to do with $\log p$. What belongs there is
 # $\int q_\phi(z\mid x)\log p_\theta(x)\,\mathrm{d}z$, the first step of (4.4).
 
 # %%
@@ -623,7 +624,7 @@ widgets.latent_explorer({name: painter(model) for name, model in finished.items(
 # %% [markdown]
 # The network is the one of the notes: 784 pixels, 400 hidden units, **four** outputs (two means, two log-variances),
 # and back from 2 latents over 400 to 784 logits. We start it from the mean image: the encoder sees the difference to
-# it, and the untrained decoder draws it. That saves a third of the steps. Watch the two terms while it trains. Which
+# it, and the untrained decoder draws it. So training need not find it first. Watch the two terms while it trains. Which
 # one wins at first?
 
 # %%
@@ -813,8 +814,8 @@ plots.show(fig, alt="Reconstructions sharpen from 2 to 20 latents; in both panel
 # Papers usually print decoder *means*. The last panel shows real draws from $p_\theta(x)$: independent pixel noise on
 # top.
 #
-# Both trained models, in your hands. There are twenty latents; the sliders move the twelve whose codes vary most. **Guess
-# first:** will a slider have a name, such as "slant"?
+# Both trained models, in your hands. There are twenty latents; the sliders move the twelve whose codes vary most.
+# **Guess first:** will a slider have a name, such as "slant"?
 
 # %% tags=["widget"]
 with training.evaluating(vae20, ae20):
@@ -867,8 +868,9 @@ if data.test.factors is not None:
 # %% [markdown]
 # Both notes are half right. The factors *are* in the code: a linear map reads slant and pressure from $z$ quite well
 # (the recorded `linear_…` numbers are the shares of the test images' variance that it explains; zero or less means
-# nothing). Of speed and neatness a linear map reads next to nothing. But the factors are not sorted into one latent each. Nothing in the ELBO asks for that:
-# rotate $z$ and the prior $\mathcal N(0, I)$ does not change, so the model has no reason to prefer any axes.
+# nothing). Of speed and neatness a linear map reads next to nothing. But the factors are not sorted into one latent
+# each. Nothing in the ELBO asks for that: rotate $z$ and the prior $\mathcal N(0, I)$ does not change, so the model
+# has no reason to prefer any axes.
 #
 # So a factor is a *direction*. Find it with a few labelled images, and walk along it.
 
@@ -1104,10 +1106,10 @@ plots.show(plots.images(rows, columns=8, title="An image; the mean of images tha
 # each latent on one direction, without mixing them, we take from Lucas et al. (2019); the check below trains all
 # weights together and would see it if mixing paid.
 #
-# So take one direction, a number $x$ with variance $\lambda$. With code $z=ax+\tau\,\epsilon$ and decoder $wz$, minimise
-# $\frac{1}{2\sigma^2}\mathbb{E}(x-wz)^2+\beta\,\mathrm{KL}$ over $a, \tau, w$. ($\sigma$ is the *decoder's* noise
-# here, as in (4.11). The code's own noise, the $\sigma$ of section 4.4, is called $\tau$.) Divided by $\beta$ this is
-# $\frac{1}{2v}\mathbb{E}(x-wz)^2+\mathrm{KL}$: only the product $v=\beta\sigma^2$ matters.
+# So take one direction, a number $x$ with variance $\lambda$. With code $z=ax+\tau\,\epsilon$ and decoder $wz$,
+# minimise $\frac{1}{2\sigma^2}\mathbb{E}(x-wz)^2+\beta\,\mathrm{KL}$ over $a, \tau, w$. ($\sigma$ is the *decoder's*
+# noise here, as in (4.11). The code's own noise, the $\sigma$ of section 4.4, is called $\tau$.) Divided by $\beta$
+# this is $\frac{1}{2v}\mathbb{E}(x-wz)^2+\mathrm{KL}$: only the product $v=\beta\sigma^2$ matters.
 #
 # 1. The best $w$ is the regression slope $\mathbb{E}[xz]/\mathbb{E}[z^2]=a\lambda/(a^2\lambda+\tau^2)$. It
 #   leaves the error $\lambda(1-\rho)$ with $\rho = a^2\lambda/(a^2\lambda+\tau^2)$, the share that the code explains.
@@ -1507,9 +1509,9 @@ check("4.7", quantise)
 # %% [markdown] tags=["fold"]
 # ### Going deeper: two levels
 # VQ-VAE-2 uses two grids. A small *top* grid for what is global, and a larger *bottom* grid, encoded given the top,
-# for the detail. The prior follows: $p(\text{top})\,p(\text{bottom}\mid\text{top})$, a PixelCNN for each. The second one is
-# *given* the top words: they are embedded, enlarged to the size of the bottom grid, and added to the features at every
-# place. Nothing there needs a mask, since the top grid is drawn before.
+# for the detail. The prior follows: $p(\text{top})\,p(\text{bottom}\mid\text{top})$, a PixelCNN for each. The second
+# one is *given* the top words: they are embedded, enlarged to the size of the bottom grid, and added to the features
+# at every place. Nothing there needs a mask, since the top grid is drawn before.
 
 # %%
 n_few = 8  # with more words the bottom grid could say everything alone
