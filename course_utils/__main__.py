@@ -1,5 +1,5 @@
 """``python -m course_utils`` is the ``course`` command."""
 
-from course_utils.cli import main
+from course_utils.commands.cli import main
 
 main(prog_name="course")

@@ -1,5 +1,7 @@
 """Files that are whole or absent: what is written survives being killed at any moment."""
 
+import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -22,3 +24,23 @@ def write_bytes(path, content):
     except BaseException:
         Path(part).unlink(missing_ok=True)
         raise
+
+
+def write_text(path, text):
+    """``write_bytes`` of ``text`` in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path, value):
+    """Strict JSON: a number that is not finite becomes the string "nan", "inf" or "-inf"."""
+    write_text(path, json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from course_utils.widgets import browser
+from course_utils.commands.lab import browser
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -52,7 +52,7 @@ def test_a_chapter_runs_and_its_marked_cells_repeat(chapter, tmp_path):
 # In a process of its own, since a worker may hold another browser already.
 CUT = """
 import json, sys
-from course_utils.widgets import browser
+from course_utils.commands.lab import browser
 
 with browser.browser(width=1000) as context:
     tab = context.new_page()

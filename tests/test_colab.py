@@ -118,4 +118,4 @@ def test_the_wheel_holds_the_package_its_scripts_and_the_weights(tmp_path):
             for path in (checkout / "course_utils").rglob("*") if path.suffix in (".py", ".js", ".css")}
     shipped = {name for name in names if ".dist-info/" not in name}
     assert shipped == ours | {"course_utils/data/pretrained/x.safetensors"}
-    assert "course = course_utils.cli:main" in scripts
+    assert "course = course_utils.commands.cli:main" in scripts

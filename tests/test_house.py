@@ -19,14 +19,14 @@ PACKAGE = ROOT / "course_utils"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 # ---- who may import whom ---------------------------------------------------------------------------------------------
-# A room is a module or folder directly under course_utils. Each may import itself and the rooms named here. A new room
-# needs a line, and with it a thought about what it should know.
+# A room is a module or folder directly under course_utils, and in the workshop wing one directly under commands. Each
+# may import itself and the rooms named here. A new room needs a line, and with it a thought about what it should know.
 LAW = "distributions nn"
 MAY_IMPORT = {
     "nn": "",
     "distributions": "",
     "models": LAW,
-    "data": "",
+    "data": LAW,
     "training": "fingerprint files",
     "metrics": "",
     "checks": "",
@@ -34,21 +34,27 @@ MAY_IMPORT = {
     "fingerprint": "",
     "files": "",
     "chapter": "",
-    "widgets": "plots",
-    "exercises": f"models checks metrics {LAW}",
-    "notebooks": "exercises shipped doctor files",
-    "grading": "exercises notebooks",
-    "bench": "benchmarks notebooks",
-    "benchmarks": f"bench models data training metrics chapter notebooks widgets lab shipped coding {LAW}",
     "coding": "",
     "shipped": "",
-    "doctor": "data widgets",
-    "lab": "doctor files",
-    "websocket": "",
-    "cli": "",
-    "__main__": "cli",
+    "recipes": f"models data training {LAW}",
+    "widgets": "plots",
+    "exercises": f"models checks metrics {LAW}",
+    "commands": "",
+    "commands.cli": "",
+    "commands.doctor": "data",
+    "commands.build": "exercises files",
+    "commands.run": "files shipped commands.doctor commands.pages",
+    "commands.pages": "files",
+    "commands.lab": "files commands.doctor",
+    "commands.bench": f"models data training metrics chapter widgets shipped coding recipes files {LAW} "
+                      "commands.lab commands.run",
+    "commands.grade": "exercises files commands.build commands.run",
+    "__main__": "commands.cli",
     "__init__": "",
 }
+# What one room of the workshop may take from another: these modules, no others.
+DOORS = {"commands.pages": "document export index", "commands.run": "run", "commands.lab": "lab browser",
+         "commands.build": "build"}
 TOUCHES_WIDGETS = {"ipywidgets", "anywidget"}
 BY_NAME = ("import_module", "find_spec", "__import__")    # functions that are given a module as a string
 
@@ -76,10 +82,15 @@ def dotted(path):
     return ".".join(path.with_suffix("").parts)
 
 
+def room_of(parts):
+    """The room of a dotted name under course_utils; a room of the workshop is named with its wing."""
+    return ".".join(parts[1:3]) if parts[1] == "commands" and parts[2:3] != ["__init__"] else parts[1]
+
+
 def offences(path, source):
     """What a file of the package imports against the rules, in words. ``path`` is relative to the checkout."""
     module = dotted(path)
-    room = module.split(".")[1]
+    room = room_of(module.split("."))
     if room not in MAY_IMPORT:
         return [f"{path}: say in tests/test_house.py what the new room {room!r} may import"]
     found = []
@@ -87,13 +98,15 @@ def offences(path, source):
         parts = name.split(".")
         if parts[0] in TOUCHES_WIDGETS and room != "widgets":
             found.append(f"{path}: {parts[0]} is imported only in widgets")
-        if parts[0] == "dask" and room == "grading" and "cluster" not in module:
+        if parts[0] == "dask" and room == "commands.grade" and "cluster" not in module:
             found.append(f"{path}: the core of grading does not import dask")
         if parts[0] != "course_utils" or len(parts) == 1:
             continue
-        other = parts[1]
+        other = room_of(parts)
         if other != room and other not in MAY_IMPORT[room].split():
             found.append(f"{path}: {room} does not import {other}")
+        elif other != room and other in DOORS and (door := ".".join(parts[3:4])) not in DOORS[other].split():
+            found.append(f"{path}: {door or other} is no door of {other}; its doors are {DOORS[other]}")
         if room == other == "models" and len(parts) > 2 and parts[2] != module.split(".")[2]:
             found.append(f"{path}: the family {module.split('.')[2]} does not import the family {parts[2]}")
     return found
@@ -127,11 +140,19 @@ def test_arrows_of_the_house():
     ("plots.py", "from anywidget import AnyWidget", "anywidget is imported only in widgets"),
     ("models/vae.py", "from course_utils.exercises.ch04 import EXERCISES", "models does not import exercises"),
     ("checks.py", "from course_utils.exercises import check", "checks does not import exercises"),
-    ("exercises/ch01.py", "from course_utils.grading import verdict", "exercises does not import grading"),
+    ("exercises/ch01.py", "from course_utils.commands.grade import verdict",
+     "exercises does not import commands.grade"),
     ("exercises/ch01.py", "from course_utils.widgets import demo", "exercises does not import widgets"),
-    ("notebooks/run.py", "from course_utils.grading import verdict", "notebooks does not import grading"),
-    ("grading/verdict.py", "from course_utils.models import vae", "grading does not import models"),
-    ("grading/verdict.py", "import dask.distributed", "does not import dask"),
+    ("chapter.py", "from course_utils.commands.run.run import versions", "chapter does not import commands.run"),
+    ("plots.py", "from course_utils import commands", "plots does not import commands"),
+    ("__main__.py", "from course_utils.commands.doctor import main", "__main__ does not import commands.doctor"),
+    ("commands/run/run.py", "from ..grade import verdict", "commands.run does not import commands.grade"),
+    ("commands/run/run.py", "from ..pages.mathml import convert", "mathml is no door of commands.pages"),
+    ("commands/bench/house.py", "from course_utils.commands.run import engine", "engine is no door of commands.run"),
+    ("commands/bench/house.py", "import course_utils.commands.run", "commands.run is no door of commands.run"),
+    ("commands/grade/verdict.py", "from course_utils.models import vae", "commands.grade does not import models"),
+    ("commands/grade/verdict.py", "import dask.distributed", "does not import dask"),
+    ("commands/new/a.py", "", "say in tests/test_house.py what the new room 'commands.new' may import"),
     ("nn/mlp.py", "from ..distributions import GaussianHead", "nn does not import distributions"),
     ("utils.py", "", "say in tests/test_house.py what the new room 'utils' may import"),
 ])
@@ -145,7 +166,9 @@ def test_each_arrow_is_seen_to_fail(path, source, complaint):
     ("models/autoregressive/made.py", "from .outputs import Head\nimport course_utils.models.autoregressive.sampling"),
     ("exercises/ch01.py", "from course_utils.exercises import Exercise\nfrom course_utils.models import energy"),
     ("widgets/demo.py", "import anywidget\nfrom course_utils.plots import PALETTE"),
-    ("grading/cluster.py", "import dask.distributed"),
+    ("commands/grade/cluster.py", "import dask.distributed"),
+    ("commands/bench/house.py", "from course_utils.commands.run.run import versions\nfrom . import latent"),
+    ("commands/__init__.py", ""),
 ])
 def test_what_is_allowed_is_not_complained_about(path, source):
     assert offences(Path("course_utils", path), source) == []
@@ -188,9 +211,9 @@ def test_conda_and_binder_install_through_requirements():
     assert "- -r requirements.txt" in text and re.search(r"- -e \.(\[|$)", text, re.M)
 
 
-STUDENT_ROOMS = ("nn", "distributions", "models", "data", "training", "metrics", "checks", "plots", "fingerprint",
-                 "coding", "shipped", "chapter", "widgets", "exercises", "cli", "__main__", "__init__")
-TOOLS_ELSEWHERE = ("course_utils.widgets.browser",)       # drives a browser, for tests and measurements
+# On a student's machine nothing but the runtime dependencies need be there; the workshop may use the extras, but for
+# its door, which starts without them to say what is missing.
+EVERYWHERE = ("course_utils.commands.cli", "course_utils.commands.__init__")
 
 
 def undeclared(path, source, providers):
@@ -200,7 +223,7 @@ def undeclared(path, source, providers):
     """
     module = dotted(path)
     promised = list(PROJECT["dependencies"])
-    if module.split(".")[1] not in STUDENT_ROOMS or module in TOOLS_ELSEWHERE:
+    if module.split(".")[1] == "commands" and module not in EVERYWHERE:
         promised += sum(PROJECT["optional-dependencies"].values(), [])
     promised = {canonical(Requirement(text).name) for text in promised}
     tops = {name.split(".")[0] for name in imported(source, module)} - sys.stdlib_module_names - {"course_utils"}
@@ -218,8 +241,8 @@ def test_an_undeclared_import_is_seen():
     providers = {"papermill": ["papermill"], "sklearn": ["scikit-learn"]}
     text = "import json\nimport sklearn.svm\nimport papermill"
     assert undeclared(Path("course_utils/data/images.py"), text, providers) == ["papermill"]
-    assert undeclared(Path("course_utils/notebooks/run.py"), text, providers) == []
-    assert undeclared(Path("course_utils/notebooks/run.py"), "import einops", {}) == ["einops"]
+    assert undeclared(Path("course_utils/commands/run/run.py"), text, providers) == []
+    assert undeclared(Path("course_utils/commands/run/run.py"), "import einops", {}) == ["einops"]
 
 
 def find_python(version):

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from course_utils import shipped, training
-from course_utils.benchmarks import latent
-from course_utils.benchmarks.autoregressive import RECIPES
+from course_utils.commands.bench import latent
+from course_utils.commands.bench.autoregressive import RECIPES
 from course_utils.data import images
 
 MADE_BY = {"command", "seed", "test_nats", "n_steps", "date", "torch", "train_cpu_seconds"}
@@ -39,7 +39,7 @@ def test_tables_are_complete_and_private_to_nobody(dataset):
     for row in rows:
         assert set(row) >= MADE_BY
         assert 78 < row["test_nats"] < 230                           # below: a leak, until shown otherwise
-        assert row["command"].startswith("python -m course_utils.benchmarks")
+        assert row["command"].startswith("python -m course_utils.")
         assert "/" not in row["command"]
     assert json.dumps(rows).isascii()
 

@@ -15,7 +15,7 @@ from browser.examples import EXAMPLES, log_joint
 from torch import nn
 
 from course_utils import shipped, training, widgets
-from course_utils.benchmarks import latency
+from course_utils.commands.bench import latency
 from course_utils.data import densities, images
 from course_utils.models import autoencoder, vae
 from course_utils.nn.conv import ConvDecoder

@@ -3,7 +3,7 @@
 import pytest
 from browser.examples import EXAMPLES
 
-from course_utils.widgets import browser
+from course_utils.commands.lab import browser
 
 CELL = "demo = EXAMPLES['{name}']()\nheard['{name}'] = []\ndemo.observe(heard['{name}'].append)\ndemo"
 

@@ -7,7 +7,7 @@ import torch
 from browser.examples import EXAMPLES
 from browser.pixels import is_drawn
 
-from course_utils.widgets import browser
+from course_utils.commands.lab import browser
 
 # one group: tests that run in parallel share the server
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.xdist_group("jupyter")]

@@ -11,7 +11,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from course_utils.notebooks import export, files, index
+from course_utils import files
+from course_utils.commands.pages import export, index
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 

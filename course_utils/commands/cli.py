@@ -1,0 +1,51 @@
+"""The ``course`` command. Each subcommand lives beside the code it runs and is imported only when it is called."""
+
+import os
+from importlib import import_module
+
+import click
+
+# Threads of torch that wait for each other keep their cores busy for a while, by default so long that training becomes
+# 20 times slower where another program wants a core. GNU's OpenMP, which torch uses on Linux, is told to wait briefly
+# and then to sleep. It must be said before torch is imported; what a command starts inherits it.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+
+COMMANDS = {  # name: where it lives, and one line of help that can be shown without importing it
+    "lab": ("course_utils.commands.lab.lab:main", "Open JupyterLab on your own copies of the chapters."),
+    "run": ("course_utils.commands.run.run:main", "Execute chapters and collect their results and pages."),
+    "verify": ("course_utils.commands.run.verify:main", "Compare the numbers of two runs."),
+    "build": ("course_utils.commands.build.build:main", "Build notebooks from their sources, or check them."),
+    "gallery": ("course_utils.commands.pages.gallery:main", "Cut the README's picture from an executed run."),
+    "bench": ("course_utils.commands.bench.bench:main", "Measure speed and the tables of results."),
+    "doctor": ("course_utils.commands.doctor:main", "Say what works on this machine, and how to repair the rest."),
+}
+
+
+class LazyGroup(click.Group):
+    """A click group that imports a subcommand's module when the subcommand is asked for."""
+
+    def list_commands(self, ctx):
+        return list(COMMANDS)
+
+    def get_command(self, ctx, name):
+        if name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[name][0].split(":")
+        try:
+            return getattr(import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if error.name.startswith("course_utils"):
+                raise
+            raise click.ClickException(
+                f"course {name} needs {error.name.partition('.')[0]}, which is not installed here; "
+                "run: pip install 'deep-generative-course[lab,instructor]'"
+            ) from error
+
+    def format_commands(self, ctx, formatter):
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.command(cls=LazyGroup)
+def main():
+    """Build, run and check the chapters of the course."""

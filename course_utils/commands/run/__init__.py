@@ -1,0 +1,1 @@
+"""``course run`` and ``course verify``: chapters executed, their numbers collected and compared."""

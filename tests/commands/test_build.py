@@ -1,0 +1,628 @@
+"""`course build`: what it makes of a source, and each thing it refuses."""
+
+import ast
+import json
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from click.testing import CliRunner
+
+from course_utils import exercises
+from course_utils.commands.build import build
+from course_utils.commands.build.build import assemble, build_chapter, check, dumps
+from course_utils.commands.build.quotes import quote
+from course_utils.commands.build.source import BuildError, read, select, sources
+
+ROOT = Path(__file__).parents[2]
+
+EXERCISES = '''
+import torch
+from course_utils.exercises import Exercise, Probe
+
+@torch.no_grad()
+def double(x, times=2,
+           shift=0):
+    """Twice x.
+
+    x: (N,)
+    """
+    y = times * x  # a comment stays
+    return torch.add(y, shift)
+
+def probes(generator):
+    return [Probe("one becomes two", (torch.ones(1),))]
+
+EXERCISES = (Exercise("97.1", 2, double, probes),)
+'''
+
+LIBRARY = '''
+import functools
+import math
+
+SCALE = 3  # kept with its comment
+
+def plain(x):
+    """One line.
+
+    Another.
+    """
+    return math.sqrt(x)
+
+class Model:
+    """A model."""
+
+    def method(self, x):
+        """What it does."""
+        if x:
+            return (x +
+                    1)  # shape (B,)
+        return 0
+
+    @functools.cache
+    def decorated(self):
+        return helper(1)
+
+def helper(x):
+    return x
+
+def uses_helper(x):
+    return helper(x)
+
+def long(x):
+    """A docstring does not count.
+
+
+    """
+''' + "    x = x\n" * 25
+
+SOURCE = r'''
+# %% [markdown]
+# # Title
+
+# %% [markdown] defines=["97.1"]
+# A definition
+# $$ a = b \tag{97.1} $$
+# and a law
+# $$ b = a \tag{97.2} $$
+
+# %% tags=["parameters"]
+budget: str = "auto"  # smoke, class or full
+dataset: str = "handwriting"
+seed: int = 0
+device: str = "auto"
+data_dir: str = ""
+rate: float = -0.5
+
+# %%
+import math
+
+import torch
+
+from course_utils import checks
+from course_utils.exercises import check, score
+
+# %% verifies=["97.2"] tags=["nbval-check-output"]
+checks.close(1.0, 1.0, what="one")
+
+# %% quote="quoted_library:plain"
+# %% [markdown] tags=["fold"]
+# ## Going deeper: more
+
+# %% quote="quoted_library:Model.method"
+# %%
+x = 1
+# %%
+x = 1
+# %% [markdown]
+# ## Exercises
+
+# %% [markdown]
+# ### Exercise 97.1
+
+# %% exercise="97.1"
+# %% tags=["check"]
+check("97.1", double)
+
+# %%
+score()
+'''.lstrip()
+
+
+@pytest.fixture
+def workshop(tmp_path, monkeypatch):
+    """A folder with the source of a sound chapter 97, its exercises and a library to quote; sources as a function."""
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "ch97.py").write_text(EXERCISES)
+    (modules / "quoted_library.py").write_text(LIBRARY)
+    monkeypatch.setattr(exercises, "__path__", [*exercises.__path__, str(modules)])
+    monkeypatch.syspath_prepend(modules)
+    src = tmp_path / "src"
+    src.mkdir()
+
+    def write(*changes, name="97_test.py"):
+        text = SOURCE
+        for old, new in changes:
+            assert old in text, old
+            text = text.replace(old, new)
+        (src / name).write_text(text)
+        return src / name
+
+    yield write
+    sys.modules.pop("course_utils.exercises.ch97", None)
+
+
+def cell(notebook, name):
+    return next(cell for cell in notebook.cells if cell.id == name)
+
+
+# ----------------------------------------------------------------------------------------------------- what comes out
+def test_a_sound_chapter_becomes_a_valid_notebook_without_outputs(workshop):
+    notebook = build_chapter(workshop())
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
+
+
+def test_the_same_source_gives_the_same_bytes(workshop):
+    assert dumps(build_chapter(workshop())) == dumps(build_chapter(workshop()))
+
+
+def test_cells_have_readable_or_content_ids_all_different(workshop):
+    ids = [cell.id for cell in build_chapter(workshop()).cells]
+    assert {"bootstrap", "parameters", "quote-plain", "quote-Model-method", "exercise-97-1", "check-97-1"} <= set(ids)
+    assert len(set(ids)) == len(ids)
+    twins = [cell.id for cell in build_chapter(workshop()).cells if cell.source == "x = 1"]
+    assert twins[1] == twins[0] + "-2"
+
+
+def test_ids_do_not_move_when_another_cell_is_edited(workshop):
+    before = [cell.id for cell in build_chapter(workshop()).cells]
+    after = [cell.id for cell in build_chapter(workshop(("# # Title", "# # Another title"))).cells]
+    assert before[1:] == after[1:] and before[0] != after[0]
+
+
+def test_roles_are_kept_in_the_metadata(workshop):
+    notebook = build_chapter(workshop())
+    assert cell(notebook, "exercise-97-1").metadata == {"exercise": "97.1"}
+    assert cell(notebook, "check-97-1").metadata == {"tags": ["check"]}
+    laws = next(cell for cell in notebook.cells if "verifies" in cell.metadata)
+    assert laws.metadata == {"verifies": ["97.2"], "tags": ["nbval-check-output"]}
+
+
+def test_a_folded_section_starts_closed_in_jupyterlab_and_colab(workshop):
+    notebook = build_chapter(workshop())
+    heading = next(cell for cell in notebook.cells if "fold" in cell.metadata.get("tags", []))
+    assert heading.metadata["jp-MarkdownHeadingCollapsed"] is True
+    assert notebook.metadata.colab.collapsed_sections == [heading.id] == [heading.metadata.id]
+
+
+def test_quotes_are_the_package_source_dedented(workshop):
+    notebook = build_chapter(workshop())
+    assert cell(notebook, "quote-plain").source == (
+        'def plain(x):\n    """One line.\n\n    Another.\n    """\n    return math.sqrt(x)'
+    )
+    assert cell(notebook, "quote-Model-method").source == (
+        'def method(self, x):\n    """What it does."""\n    if x:\n        return (x +\n'
+        "                1)  # shape (B,)\n    return 0"
+    )
+    assert quote("quoted_library:SCALE") == "SCALE = 3  # kept with its comment"
+    assert quote("quoted_library:Model.decorated").startswith("@functools.cache\ndef decorated(self):")
+    assert "quoted_library" not in sys.modules  # read, not imported
+
+
+def test_a_stub_is_signature_docstring_and_not_implemented(workshop):
+    assert cell(build_chapter(workshop()), "exercise-97-1").source == (
+        'def double(x, times=2,\n           shift=0):\n    """Twice x.\n\n    x: (N,)\n    """\n'
+        "    raise NotImplementedError"
+    )
+
+
+def test_solutions_hold_the_reference_and_differ_in_nothing_else(workshop):
+    student, solved = build_chapter(workshop()), build_chapter(workshop(), solutions=True)
+    body = cell(solved, "exercise-97-1").source
+    assert body.startswith("@torch.no_grad()\ndef double(") and body.endswith("return torch.add(y, shift)")
+    cell(solved, "exercise-97-1").source = cell(student, "exercise-97-1").source
+    assert dumps(student) == dumps(solved)
+
+
+def test_starting_code_is_kept_for_the_student_and_replaced_in_the_solutions(workshop):
+    code = 'def double(x, times=2, shift=0):\n    """Find the bug."""\n    return x'
+    path = workshop(('# %% exercise="97.1"\n', f'# %% exercise="97.1"\n{code}\n'))
+    assert cell(build_chapter(path), "exercise-97-1").source == code
+    assert "torch.add" in cell(build_chapter(path, solutions=True), "exercise-97-1").source
+
+
+# -------------------------------------------------------------------------------------------------- the first code cell
+def bootstrap(workshop):
+    code = [cell for cell in build_chapter(workshop()).cells if cell.cell_type == "code"]
+    assert (code[0].id, code[1].id) == ("bootstrap", "parameters")
+    return code[0].source
+
+
+def test_the_bootstrap_does_nothing_where_the_package_is(workshop, monkeypatch):
+    monkeypatch.setattr("subprocess.run", lambda *args, **kwargs: pytest.fail("it installed something"))
+    exec(bootstrap(workshop), {})
+
+
+def test_the_bootstrap_says_what_to_do_where_the_package_is_not(workshop, monkeypatch):
+    source = bootstrap(workshop)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="make lab.*pip install deep-generative-course"):
+        exec(source, {})
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_the_bootstrap_installs_on_colab_from_what_the_project_names(workshop, monkeypatch, tmp_path, code):
+    commands = []
+
+    def run(command, **kwargs):
+        commands.append(command)
+        return type("Done", (), {"returncode": code, "stderr": "no network"})
+
+    (tmp_path / "pyproject.toml").write_text('[tool.course]\nsource = "git+https://example.org/course"\n')
+    source = bootstrap(workshop)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "google", type(sys)("google"))
+    monkeypatch.setitem(sys.modules, "google.colab", type(sys)("google.colab"))
+    monkeypatch.setattr("subprocess.run", run)
+    if code:
+        with pytest.raises(RuntimeError, match="no network"):
+            exec(source, {})
+    else:
+        exec(source, {})
+    assert commands == [[sys.executable, "-m", "pip", "install", "--quiet", "git+https://example.org/course"]]
+
+
+# ---------------------------------------------------------------------------------------------------- what is refused
+LAW = 'checks.close(1.0, 1.0, what="one")'
+ONE = "# %%\nx = 1\n# %%\nx = 1\n"
+REFUSED = {
+    # markers
+    "unknown key": (('# %% verifies=["97.2"]', '# %% verify=["97.2"]'), "unknown key 'verify'"),
+    "unreadable key": (("# %% [markdown]\n# ###", "# %% [markdown] tags=[fold]\n# ###"), "cannot read the marker"),
+    "title": ((ONE, "# %% a title\nx = 1\n"), "unknown key 'title'"),
+    "string for list": (('verifies=["97.2"]', 'verifies="97.2"'), "verifies should be a list of strings, as in"),
+    "list for string": (('exercise="97.1"', 'exercise=["97.1"]'), "exercise should be one string"),
+    "numbers": (('verifies=["97.2"]', "verifies=[97.2]"), "verifies should be a list of strings"),
+    "unknown tag": (('tags=["nbval-check-output"]', 'tags=["nbval-check"]'), "unknown tag 'nbval-check'"),
+    "tag on wrong kind": (("# %%\nx = 1\n# %%", '# %% tags=["fold"]\nx = 1\n# %%'), "fold belongs on a markdown"),
+    "key on wrong kind": (('defines=["97.1"]', 'verifies=["97.1"]'), "verifies belongs on a code cell"),
+    "raw cell": ((ONE, "# %% [raw]\n# x\n"), "a raw cell"),
+    "empty cell": ((ONE, "# %%\n"), "an empty cell"),
+    "text in a quote": (('"quoted_library:plain"\n', '"quoted_library:plain"\nx = 1\n'), "a quoted cell is empty"),
+    # quotes
+    "unknown module": (("quoted_library:plain", "quoted.library:plain"), "there is no module quoted.library"),
+    "unknown object": (("quoted_library:plain", "quoted_library:plane"), "quoted_library has no plane"),
+    "unknown method": (("Model.method", "Model.nothing"), "quoted_library has no Model.nothing"),
+    "inside a function": (("Model.method", "plain.method"), "quoted_library has no plain.method"),
+    "no colon": (("quoted_library:plain", "quoted_library.plain"), 'should read "module:object"'),
+    "long quote": (("quoted_library:plain", "quoted_library:long"), "long has 26 lines without its docstring"),
+    "decorator's name": (("Model.method", "Model.decorated"), "refers to functools, which no cell above"),
+    "name of a called quote": (
+        (f'quote="quoted_library:plain"\n{""}', 'quote="quoted_library:uses_helper"\n# %%\nuses_helper(1)\n\n'),
+        "refers to helper, which no cell above imports or defines",
+    ),
+    # code
+    "nbval comment": ((LAW, f"{LAW}  # NBVAL_CHECK_OUTPUT"), "in a comment does nothing; put tags="),
+    "nbval comment with dashes": ((LAW, f"{LAW}  # nbval-check-output"), "in a comment does nothing; put tags="),
+    "long cell": ((ONE, "# %%\n" + "x = 1\n" * 26), "26 lines; a cell holds at most 25"),
+    "not python": ((ONE, "# %%\nx = = 1\n"), "not Python: invalid syntax (line 1 of the cell)"),
+    "magic": ((ONE, "# %%\n!ls\n"), "not Python"),
+    "star": ((LAW, f"from math import *\n{LAW}"), "from math import *"),
+    "fold without heading": (("# ## Going deeper: more", "# More"), "begins with a heading such as"),
+    "score in a fold": (("# ## Exercises", "# ### Exercises"), "score() stands inside a folded section"),
+    "widget without tag": ((LAW, f"{LAW}\nwidgets.explorer(1)"), "a cell that calls widgets.… is tagged"),
+    "tag without widget": ((ONE, '# %% tags=["widget"]\nx = 1\n'), "a cell that calls widgets.… is tagged"),
+    # parameters
+    "no parameters": (('# %% tags=["parameters"]', "# %%"), "the first code cell must hold the parameters"),
+    "parameters late": (('# %% tags=["parameters"]', '# %%\nx = 1\n\n# %% tags=["parameters"]'), "the first code cell"),
+    "parameters twice": ((ONE, '# %% tags=["parameters"]\nx: int = 1\n'), "a second cell tagged parameters"),
+    "no annotation": (("seed: int = 0", "seed = 0"), "`seed = 0` is not an annotated literal"),
+    "no literal": (("seed: int = 0", "seed: int = int(0)"), "is not an annotated literal"),
+    "other type": (("rate: float = -0.5", "rate: float = 1"), "`rate: float = 1` is not an annotated literal"),
+    "one missing": (("seed: int = 0\n", ""), "must hold `seed: int = 0`"),
+    "other default": (('device: str = "auto"', 'device: str = "cuda"'), 'must hold `device: str = "auto"`'),
+    # ledger
+    "tag of another chapter": ((r"\tag{97.2}", r"\tag{9.2}"), "\\tag{9.2}: numbers here are 97.1"),
+    "tag without a number": ((r"\tag{97.2}", r"\tag{here}"), "\\tag{here}: numbers here are 97.1"),
+    "duplicate tag": ((r"\tag{97.2}", r"\tag{97.1}"), "\\tag{97.1} stands already in cell 2"),
+    "unknown equation": (('verifies=["97.2"]', 'verifies=["97.2", "97.3"]'), "no equation here has \\tag{97.3}"),
+    "unsettled": (('verifies=["97.2"] ', ""), "\\tag{97.2} is neither defined here (defines) nor verified"),
+    "defined elsewhere": (("# %% [markdown]\n# ###", '# %% [markdown] defines=["97.2"]\n# ###'), "defines 97.2, but"),
+    "verifies without a law": ((LAW, "assert True"), "verifies an equation without calling a law"),
+    # exercises
+    "unknown exercise": (('exercise="97.1"', 'exercise="97.3"'), "there is no exercise 97.3; there are 97.1"),
+    "exercise without a cell": (('# %% exercise="97.1"\n', ""), "exercise 97.1 has no cell"),
+    "exercise twice": (('# %% exercise="97.1"\n', '# %% exercise="97.1"\n' * 2), "97.1 stands already in cell"),
+    "no check": (('check("97.1", double)', "print()"), 'must be # %% tags=["check"] with check("97.1", double)'),
+    "other check": (('check("97.1"', 'check("97.2"'), 'with check("97.1", double)'),
+    "check without tag": (('# %% tags=["check"]', "# %%"), 'must be # %% tags=["check"]'),
+    "no score": (("score()\n", "print()\n"), "ends with a call of score()"),
+    "starting code of another name": (
+        ('# %% exercise="97.1"\n', '# %% exercise="97.1"\ndef twice(x):\n    return x\n'),
+        "the starting code must define double",
+    ),
+    "answer imported": ((LAW, f"from anywhere import double\n{LAW}"), "97.1, double, is imported here"),
+    "answer imported as": (("import torch\n", "import torch\nfrom a import double as d\n"), "double, is imported here"),
+    "answer reached": ((ONE, "# %%\ny = checks.double(1)\n"), "97.1, double, is imported here"),
+    "answer reached by path": (
+        ("import torch\n", "import torch\nimport course_utils.checks as c\ny = c.double(1)\n"),
+        "97.1, double, is imported here",
+    ),
+    "answer written": ((ONE, "# %%\ndef double(x):\n    return x + x\n"), "is the answer to exercise 97.1"),
+    "answer under another name": (
+        (ONE, "# %%\ndef other(x, times, shift):\n    y = times*x\n    return torch.add(y, shift)\n"),
+        "this code is the answer to exercise 97.1",
+    ),
+    "answer replaced": ((ONE, "# %%\ndouble = 1\n"), "this cell replaces double"),
+    "answer needed": ((ONE, "# %%\ny = double(1)\n"), "stops the chapter where exercise 97.1 is not done"),
+    "solution's names": (("import torch\n", ""), "refers to torch, which no cell above imports or defines"),
+}
+
+
+def problems_of(path):
+    """What `--check` says of a source: the student's chapter and the solutions."""
+    return [str(p) for solutions in (False, True) for p in assemble(path, solutions)[1]]
+
+
+def test_the_sound_chapter_has_no_problems(workshop):
+    assert problems_of(workshop()) == []
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(workshop, case):
+    change, said = REFUSED[case]
+    path = workshop(change)
+    found = problems_of(path)
+    assert any(said in line for line in found), "\n".join(found) or "nothing was found"
+    assert all(line.startswith(str(path)) for line in found)
+    with pytest.raises(BuildError):
+        build_chapter(path), build_chapter(path, solutions=True)
+
+
+def test_a_problem_names_file_line_cell_and_first_line(workshop):
+    path = workshop(("Model.method", "Model.nothing"))
+    with pytest.raises(BuildError) as caught:
+        build_chapter(path)
+    line = path.read_text().splitlines().index('# %% quote="quoted_library:Model.nothing"') + 1
+    assert str(caught.value) == (
+        f"{path}:{line}: cell 8 (quote='quoted_library:Model.nothing'): quote: quoted_library has no Model.nothing"
+    )
+
+
+def test_all_problems_are_listed(workshop):
+    path = workshop(("seed: int = 0", "seed = 0"), ("score()\n", "print()\n"), ('verifies=["97.2"] ', ""))
+    said = "\n".join(problems_of(path))
+    assert "annotated literal" in said and "score()" in said and "\\tag{97.2}" in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('    """Twice x.\n\n    x: (N,)\n    """\n', "", "exercise 97.1: the reference double needs a docstring"),
+        ("    return torch.add", "    x = x\n" * 24 + "    return torch.add", "double has 29 lines without"),
+        ("2, double, probes", "2, lambda x: x, probes", "the reference must be a function made with def"),
+        ("EXERCISES = (", "EXERCISES = 2 * (", "ids must be different and start with 97., got 97.1, 97.1"),
+    ],
+)
+def test_an_exercise_that_gives_no_stub_is_refused(workshop, tmp_path, old, new, said):
+    text = EXERCISES.replace(old, new)
+    assert text != EXERCISES
+    (tmp_path / "modules" / "ch97.py").write_text(text)
+    assert any(said in line for line in problems_of(workshop())), problems_of(workshop())
+
+
+def test_a_quoted_answer_is_refused(workshop, tmp_path):
+    """Also under another name, inside a class, and with other spacing."""
+    library = tmp_path / "modules" / "quoted_library.py"
+    body = "y = times*x\n{0}return torch.add(y,shift)\n"
+    library.write_text(LIBRARY + "\ndef twice(x, times, shift):\n    " + body.format("    "))
+    found = problems_of(workshop(("quoted_library:plain", "quoted_library:twice")))
+    assert any("this code is the answer to exercise 97.1 (double)" in line for line in found)
+    library.write_text(LIBRARY + "\nclass Sums:\n    def double(self, x):\n        return x\n")
+    found = problems_of(workshop(("quoted_library:plain", "quoted_library:Sums")))
+    assert any("this code is the answer to exercise 97.1 (double)" in line for line in found)
+
+
+def test_a_quote_that_is_only_read_needs_none_of_its_names(workshop):
+    assert problems_of(workshop(("quoted_library:plain", "quoted_library:uses_helper"))) == []
+
+
+def test_an_answer_may_be_tried_where_its_absence_is_caught(workshop):
+    tried = "# %%\ntry:\n    y = double(torch.ones(1))\nexcept NotImplementedError:\n    y = None\n"
+    assert problems_of(workshop((ONE, tried))) == []
+
+
+def test_a_chapter_without_exercises_needs_no_module(workshop):
+    start = SOURCE.index("# %% [markdown]\n# ## Exercises")
+    text = SOURCE[:start].replace("97.", "96.").replace('quote="quoted_library:Model.method"', "\ny = 1")
+    path = workshop().with_name("96_test.py")
+    path.write_text(text)
+    assert problems_of(path) == []
+    path.write_text(text + '# %% exercise="96.1"\n# %% tags=["check"]\ncheck("96.1", f)\n')
+    assert "chapter 96 has no exercises" in "\n".join(problems_of(path))
+
+
+# ------------------------------------------------------------------------------------------------------- --check, files
+@pytest.fixture
+def built(workshop, tmp_path):
+    """The source of chapter 97, and its notebook as `course build` wrote it."""
+    path = workshop()
+    target = tmp_path / "out" / "97_test.ipynb"
+    result = course_build(path, target)
+    assert result.exit_code == 0, result.output
+    return path, target
+
+
+def course_build(path, target, *options):
+    return CliRunner().invoke(build.main, ["--src", str(path.parent), "--out", str(target.parent), *options])
+
+
+def test_check_passes_on_what_build_wrote_and_writes_nothing(built):
+    path, target = built
+    before = os.stat(target).st_mtime_ns
+    assert check(path.parent, target.parent) == []
+    assert course_build(path, target, "--check").exit_code == 0
+    assert "up to date" in course_build(path, target).output
+    assert os.stat(target).st_mtime_ns == before and list(target.parent.iterdir()) == [target]
+
+
+def edited(target, change):
+    notebook = json.loads(target.read_text())
+    change(notebook)
+    target.write_text(json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+DRIFT = {
+    "source": (lambda nb: nb["cells"][3]["source"].append("# x"), "cell 4 (", "in its source"),
+    "metadata": (lambda nb: nb["cells"][3]["metadata"].update(x=1), "cell 4 (", "in its metadata"),
+    "output": (
+        lambda nb: nb["cells"][4].update(outputs=[{"name": "stdout", "output_type": "stream", "text": ["x"]}]),
+        "cell 5 (",
+        "outputs (none are committed)",
+    ),
+    "executed": (lambda nb: nb["cells"][4].update(execution_count=1), "cell 5 (", "outputs (none are committed)"),
+    "removed": (lambda nb: nb["cells"].pop(3), "cell 4 (budget", "missing in the notebook"),
+    "added": (lambda nb: nb["cells"].insert(3, nb["cells"][0] | {"id": "x"}), "cell 4 (# Title", "not what the source"),
+    "notebook metadata": (lambda nb: nb["metadata"].update(x=1), "97_test.ipynb: ", "metadata or formatting differs"),
+}
+
+
+@pytest.mark.parametrize("case", DRIFT)
+def test_check_finds_every_difference(built, case):
+    path, target = built
+    change, place, said = DRIFT[case]
+    edited(target, change)
+    found = [str(p) for p in check(path.parent, target.parent)]
+    assert len(found) == 1 and place in found[0] and said in found[0] and str(target) in found[0], found
+    result = course_build(path, target, "--check")
+    assert result.exit_code == 1 and "1 problem found" in result.output
+
+
+def test_check_finds_a_changed_source_all_its_cells(built):
+    path, target = built
+    path.write_text(path.read_text().replace("# # Title", "# # T").replace("# %%\nx = 1", "# %%\nx = 2"))
+    found = "\n".join(str(p) for p in check(path.parent, target.parent))
+    assert found.count("(# Title): not what the source says") == 1
+    assert found.count("(x = 1): not what the source says") == 2 and len(found.splitlines()) == 3
+    path.write_text(path.read_text().replace("# %%\nx = 2", "# %%\nx = 1\n# %%\nx = 3", 1))
+    found = "\n".join(str(p) for p in check(path.parent, target.parent))
+    assert "in the source, missing in the notebook" in found
+
+
+def test_check_finds_changed_package_source(built, tmp_path):
+    path, target = built
+    library = tmp_path / "modules" / "quoted_library.py"
+    library.write_text(library.read_text().replace("math.sqrt(x)", "math.sqrt(x + 0)"))
+    (problem,) = check(path.parent, target.parent)
+    assert "def plain(x):" in str(problem) and "differs from a fresh build in its source" in str(problem)
+
+
+def test_check_builds_the_solutions_too(workshop):
+    """Starting code may need less than the reference does."""
+    start = '# %% exercise="97.1"\ndef double(x, times=2, shift=0):\n    return x\n'
+    path = workshop(('# %% exercise="97.1"\n', start), ("import torch\n", ""))
+    assert assemble(path)[1] == []
+    assert "refers to torch" in str(check(path.parent, path.parent)[0])
+
+
+def test_check_finds_missing_stray_and_damaged_notebooks(built):
+    path, target = built
+    target.rename(target.with_name("42_old.ipynb"))
+    found = [str(p) for p in check(path.parent, target.parent)]
+    assert "missing; run `course build`" in found[0] and "there is no source" in found[1] and len(found) == 2
+    assert len(check(path.parent, target.parent, ["97"])) == 1  # asked about one chapter, silent about the others
+    target.with_name("42_old.ipynb").rename(target)
+    for text in ("", "[]", '{"cells": [', "{}"):
+        target.write_text(text)
+        assert "97_test.ipynb" in str(check(path.parent, target.parent)[0])
+
+
+def test_a_chapter_with_a_problem_is_not_written_unless_it_is_a_draft(built):
+    path, target = built
+    before = target.read_text()
+    path.write_text(path.read_text().replace("score()\n", "print()\n"))
+    result = course_build(path, target)
+    assert result.exit_code == 1 and "score()" in result.output and target.read_text() == before
+    result = course_build(path, target, "--draft")
+    assert result.exit_code == 1 and target.read_text() != before
+
+
+def test_a_failed_write_leaves_the_old_file(built, monkeypatch):
+    path, target = built
+    before = target.read_text()
+    path.write_text(path.read_text().replace("# # Title", "# # Another"))
+
+    def fail(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    assert isinstance(course_build(path, target).exception, OSError)
+    assert target.read_text() == before
+
+
+def test_solutions_go_to_a_folder_of_their_own(built, tmp_path, monkeypatch):
+    path, target = built
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(build.main, ["97", "--solutions", "--src", str(path.parent)])
+    assert result.exit_code == 0, result.output
+    assert "torch.add" in (tmp_path / "build/solutions/97_test.ipynb").read_text()
+    assert "torch.add" not in target.read_text()
+
+
+def test_chapters_are_chosen_by_number_or_name(workshop):
+    one, two = workshop(), workshop(name="03_other.py")
+    assert select(one.parent) == [two, one]
+    assert select(one.parent, ["3"]) == select(one.parent, ["03"]) == select(one.parent, ["03_other"]) == [two]
+    with pytest.raises(ValueError, match="no chapter '5'.*03_other, 97_test"):
+        select(one.parent, ["5"])
+    with pytest.raises(ValueError, match="no chapter sources"):
+        select(one.parent.parent)
+    result = CliRunner().invoke(build.main, ["5", "--src", str(one.parent)])
+    assert result.exit_code == 1 and "no chapter '5'" in result.output
+
+
+def test_a_heading_begins_a_cell_of_its_own_with_what_it_defines(workshop):
+    text = "# and a law\n#\n# ## Law\n# ```\n# # no heading\n# ```\n"
+    path = workshop(('defines=["97.1"]', 'defines=["97.2", "97.1"]'), ("# and a law\n", text))
+    assert problems_of(path) == []
+    _, first, second, *_ = read(path).cells
+    assert first.text.startswith("A definition") and first.text.endswith("and a law")
+    assert second.text.startswith("## Law\n```\n# no heading\n```\n$$")
+    assert (first.keys, second.keys) == ({"defines": ["97.1"]}, {"defines": ["97.2"]})
+    assert path.read_text().splitlines()[second.line].endswith("## Law")
+    assert [cell.index for cell in read(path).cells] == list(range(1, len(read(path).cells) + 1))
+
+
+def test_comments_that_look_like_magics_stay_comments(workshop):
+    path = workshop((ONE, "# %%\n# %matplotlib inline\nx = 1  # !ls\n"))
+    assert any("# %matplotlib inline" in cell.text for cell in read(path).cells)
+    assert problems_of(path) == []
+
+
+# ------------------------------------------------------------------------------------------------------- this course
+def test_the_notebooks_of_the_course_equal_their_sources_and_keep_the_rules():
+    problems = check(ROOT / "notebooks" / "src", ROOT / "notebooks")
+    assert not problems, "\n".join(map(str, problems))
+
+
+@pytest.mark.parametrize("path", sources(ROOT / "notebooks" / "src"), ids=lambda path: path.stem)
+def test_solutions_pass_and_stubs_score_nothing_as_the_notebook_defines_them(path):
+    """The exercise cells run with nothing but the chapter's own imports and functions around them."""
+    for solutions in (False, True):
+        space = {}
+        for made in assemble(path, solutions)[0].cells:
+            if made.cell_type != "code" or made.id == "bootstrap":
+                continue
+            tree = ast.parse(made.source)
+            tree.body = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom | ast.FunctionDef)]
+            exec(compile(tree, made.id, "exec"), space)
+            if exercise := made.metadata.get("exercise"):
+                exercise = exercises.find(exercise)
+                verdict = exercises.judge(exercise, space[exercise.reference.__name__])
+                assert verdict.passed == solutions, f"exercise {exercise.id}: {verdict.message}"

@@ -1,0 +1,169 @@
+"""LaTeX to MathML, and the files of a run."""
+
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from click.testing import CliRunner
+
+from course_utils import files
+from course_utils.commands.pages.mathml import MathError, convert, equation
+from course_utils.commands.run import report, verify
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+
+
+def shape(tex):
+    """MathML without its TeX copy, its spacing attributes and its outermost row."""
+    found = re.sub(r"<annotation.*?</annotation>|</?semantics>|</?math[^>]*>", "", convert(tex), flags=re.DOTALL)
+    found = re.sub(r' (lspace|rspace|stretchy|form|movablelimits|largeop|separator|fence|symmetric)="[^"]*"', "", found)
+    return re.sub(r"^<mrow>(.*)</mrow>$", r"\1", found)
+
+
+@pytest.mark.parametrize(
+    "tex, expected",
+    [
+        ("x_i^2", "<msubsup><mi>x</mi><mi>i</mi><mn>2</mn></msubsup>"),
+        ("x^2_i", "<msubsup><mi>x</mi><mi>i</mi><mn>2</mn></msubsup>"),
+        ("x^10", "<msup><mi>x</mi><mn>1</mn></msup><mn>0</mn>"),
+        (r"\tfrac12", '<mstyle displaystyle="false" scriptlevel="0"><mfrac><mn>1</mn><mn>2</mn></mfrac></mstyle>'),
+        (r"\mathrm{KL}", "<mi>KL</mi>"),
+        (r"\mathbb{R}\mathcal N", "<mi>ℝ</mi><mi>𝒩</mi>"),
+        (r"\boldsymbol{\mu}\mathbf{x}", "<mi>𝝁</mi><mi>𝐱</mi>"),
+        (r"\Sigma\sigma", '<mi mathvariant="normal">Σ</mi><mi>σ</mi>'),
+        (r"\sum_i", "<munder><mo>∑</mo><mi>i</mi></munder>"),
+        (r"\int_0^1", "<msubsup><mo>∫</mo><mn>0</mn><mn>1</mn></msubsup>"),
+        (r"\operatorname*{arg\,max}_\theta", "<munder><mo>arg\N{THIN SPACE}max</mo><mi>θ</mi></munder>"),
+        (
+            r"\underbrace{x}_{\text{a b}}",
+            '<munder><munder accentunder="true"><mi>x</mi><mo>⏟</mo></munder><mrow><mtext>a b</mtext></mrow></munder>',
+        ),
+        (r"\hat x", '<mover accent="true"><mi>x</mi><mo>ˆ</mo></mover>'),
+        (r"\{0,1\}", '<mo>{</mo><mn>0</mn><mo>,</mo><mspace width="0.1667em"/><mn>1</mn><mo>}</mo>'),
+        ("a<b", "<mi>a</mi><mo>&lt;</mo><mi>b</mi>"),
+        (r"\left(\frac{a}{b}\right)", "<mo>(</mo><mfrac><mi>a</mi><mi>b</mi></mfrac><mo>)</mo>"),
+    ],
+)
+def test_latex_becomes_the_mathml_it_means(tex, expected):
+    assert shape(tex) == expected
+
+
+def test_a_minus_is_a_sign_or_an_operation_by_what_stands_before_it():
+    def space(tex):
+        return re.findall(r'<mo[^>]*lspace="([^"]*)"[^>]*>−', convert(tex))
+
+    assert space("a-b") == ["0.2222em"] and space("-a") == ["0"] and space("x=-1") == ["0"] and space("(-a)") == ["0"]
+    assert space("e^{a-b}") == ["0"]  # TeX sets no such space in exponents
+    assert space(r"\begin{aligned}x&-y\end{aligned}") == ["0.2222em"]
+
+
+def test_log_keeps_its_distance_from_letters_but_not_from_brackets():
+    assert "mspace" in shape(r"\log x") and "mspace" not in shape(r"\log(x)") and shape(r"a\log x").count("mspace") == 2
+
+
+@pytest.mark.parametrize(
+    "tex, message",
+    [
+        (r"\frobnicate x", r"\\frobnicate is not known"),
+        (r"\frac{a}", "missing at the end"),
+        ("{a", "expected }"),
+        ("a}", "unexpected }"),
+        (r"\left( a", "expected"),
+        (r"\begin{aligned} a", "expected"),
+        (r"\begin{tikz}\end{tikz}", "environment tikz is not known"),
+        (r"\tag{1} a \tag{2}", "two tags"),
+    ],
+)
+def test_what_is_not_understood_is_refused_by_name(tex, message):
+    with pytest.raises(MathError, match=message):
+        equation(tex)
+
+
+def test_a_tag_is_taken_out_of_the_formula():
+    element, tag = equation(r"a = b . \tag{4.3}")
+    assert tag == "4.3" and "4.3" not in element and 'display="block"' in element
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_every_formula_of_the_chapters_is_understood(path):
+    refused = []
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            text = re.sub(r"```.*?```|`[^`\n]*`", "", cell.source, flags=re.DOTALL)
+            for block, inline in re.findall(r"\$\$(.*?)\$\$|(?<![\\$])\$([^$]+)\$", text, flags=re.DOTALL):
+                try:
+                    equation(block) if block else convert(inline)
+                except MathError as error:
+                    refused.append(str(error))
+    assert refused == []
+
+
+# files and numbers
+
+
+def test_a_file_is_whole_or_old(tmp_path, monkeypatch):
+    path = tmp_path / "state.json"
+    files.write_json(path, {"a": float("nan"), "b": [float("inf"), 1]})
+    assert json.loads(path.read_text()) == {"a": "nan", "b": ["inf", 1]}
+
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        files.write_json(path, {"a": 1})
+    assert "nan" in path.read_text() and [entry.name for entry in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_a_floor_that_is_no_number_or_a_bad_value_is_missed():
+    floors = {"01": {"smoke": {"toy": {"a": {"min": 0.5}, "b": {"max": 2}, "c": {"min": 0}}}}}
+    given = {"budget": "smoke", "dataset": "toy"}
+    result = {"metrics": {"a": 0.5, "b": "nan"}, "given": given, "environment": {}}
+    missed, table = report.judge("01_x", result, floors)
+    assert [m["metric"] for m in missed] == ["b", "c"] and set(table) == {"a", "b", "c"}
+    assert report.judge("01_x", result | {"given": given | {"budget": "full"}}, floors) == ([], {})
+    assert report.judge("02_x", result, floors) == ([], {})
+
+
+def summary(folder, name, metrics, status="passed", seconds=1.0):
+    entry = {"status": status, "metrics": metrics, "wall_seconds": seconds}
+    (folder / name).mkdir()
+    files.write_json(folder / name / "metrics.json", {"schema": 1, "chapters": {"01_x": entry}})
+    return str(folder / name)
+
+
+@pytest.mark.parametrize(
+    "a, b, options, same",
+    [
+        ({"nll": 1.0, "n": 3}, {"nll": 1.0005, "n": 3}, [], True),
+        ({"nll": 1.0}, {"nll": 1.01}, [], False),
+        ({"nll": 1.0}, {"nll": 1.01}, ["--rtol", "0.1"], True),
+        ({"gap": 0.0}, {"gap": 1e-4}, [], False),
+        ({"gap": 0.0}, {"gap": 1e-4}, ["--atol", "1e-3"], True),
+        ({"n": 10_000}, {"n": 10_001}, ["--rtol", "1"], False),
+        ({"n": 1}, {"n": 1.0}, [], True),
+        ({"best": "cnn"}, {"best": "lda"}, [], False),
+        ({"a": 1.0, "b": 2.0}, {"a": 1.0}, [], False),
+        ({"a": 1.0}, {"a": "nan"}, [], False),
+        ({"a": "nan"}, {"a": "nan"}, [], True),
+    ],
+)
+def test_verify_compares_numbers_and_not_wall_times(tmp_path, a, b, options, same):
+    left, right = summary(tmp_path, "a", a), summary(tmp_path, "b", b, seconds=99.0)
+    done = CliRunner().invoke(verify.main, [left, right, *options])
+    assert done.exit_code == (0 if same else 1), done.output
+    assert ("agree" in done.output) == same
+
+
+def test_verify_names_what_differs(tmp_path):
+    left = summary(tmp_path, "a", {"nll": 1.0, "only": 2})
+    right = summary(tmp_path, "b", {"nll": 1.5}, status="failed")
+    done = CliRunner().invoke(verify.main, [left, right])
+    for words in ("nll", "0.5", "only", "missing", "status", "failed", "3 differences"):
+        assert words in done.output
+    broken = tmp_path / "a" / "metrics.json"
+    broken.write_text("[]")
+    assert "is not a metrics.json" in CliRunner().invoke(verify.main, [left, right]).output
+    assert "no results at" in CliRunner().invoke(verify.main, [str(tmp_path / "none"), right]).output
