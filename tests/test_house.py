@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "models": LAW,
     "data": LAW,
     "training": "fingerprint files",
+    "adversarial": "training",
     "metrics": "",
     "checks": "",
     "plots": "",

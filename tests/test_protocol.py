@@ -17,6 +17,7 @@ from course_utils.models import autoencoder, classifier, energy, vae, vqvae
 from course_utils.models.autoregressive import baselines, pixelcnn, pixelrnn, transformer
 from course_utils.models.autoregressive import made as made_family
 from course_utils.models.autoregressive.outputs import Head
+from course_utils.models.gan import model as gan
 
 B, K = 6, 3  # batch, classes
 
@@ -61,6 +62,11 @@ class Case:
     given: bool = False  # whether it models x given y, so that scores and samples want y too
 
 
+def both_players(model):
+    """What the two players of a GAN pay, added up: enough to see that both are finite and reach their weights."""
+    return lambda batch: {"loss": model.critic_loss(batch)["loss"] + model.generator_loss(batch)["loss"]}
+
+
 CASES = [
     Case("logistic regression", lambda: classifier.logistic_regression(64, K), lambda: with_labels(grey_images())),
     Case("small CNN", lambda: classifier.small_cnn(1, K, width=4), lambda: with_labels(grey_images())),
@@ -100,6 +106,12 @@ CASES = [
     Case("VQ-VAE, learned scale",
          lambda: vqvae.conv_vqvae((2, 8, 8), 6, width=8, word_width=4, head=partial(GaussianHead, min_scale=0.1)),
          lambda: torch.rand(6, 2, 8, 8)),
+    Case("GAN in the plane", lambda: gan.plane_gan(width=8, penalty=gan.penalised(0.1, 0.1)), points, "sample",
+         objective=both_players, descends=False),
+    Case("DCGAN", lambda: gan.dcgan((1, 8, 8), width=4, critic_width=4, n_codes=5), grey_images, "sample", unit,
+         objective=both_players, descends=False),
+    Case("conditional DCGAN", lambda: gan.dcgan((1, 8, 8), width=4, critic_width=4, n_codes=5, n_classes=K),
+         lambda: with_labels(grey_images()), "sample", unit, objective=both_players, descends=False, given=True),
     Case("VQ-VAE, two levels", lambda: vqvae.two_level_vqvae((1, 8, 8), 6, width=8, word_width=4), binary_images),
 ]
 METHODS = {"log_prob", "elbo", "sample"}

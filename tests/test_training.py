@@ -168,6 +168,25 @@ def test_ema_is_the_running_average():
     assert [name for name, _ in average.named_parameters()] == ["module.w"]  # it does not own the one it follows
 
 
+def test_half_life_and_buffers_of_an_average():
+    model = nn.BatchNorm1d(1, momentum=1.0, affine=True).double()
+    average, newest = training.ema_of(model, half_life=2.0, buffers=True), training.ema_of(model, half_life=2.0)
+    for value in (0.0, 4.0, 4.0):
+        with torch.no_grad():
+            model.weight.fill_(value)
+            model.running_mean.fill_(value)
+        average.update()
+        newest.update()
+    expected = 0.5 * 0.0 + 0.5 * 4.0  # two updates later the first counts half
+    for value in (average.module.weight, average.module.running_mean, newest.module.weight):
+        assert value.item() == pytest.approx(expected, abs=1e-12)
+    assert newest.module.running_mean.item() == 4.0
+    with pytest.raises(ValueError, match="not both"):
+        training.ema_of(model, 0.9, half_life=3)
+    with pytest.raises(ValueError, match="above 0"):
+        training.ema_of(model, half_life=0)
+
+
 # ------------------------------------------------------------------------------------------------ weights in files
 
 
