@@ -28,7 +28,7 @@ def seeded():
 
 
 def two_densities(n=2_401):
-    """p = N(0, 1) and q = N(1, 1.4^2) on a grid, as probabilities; smooth, so the sums are exact to 1e-8 where no |p - q| has a kink."""
+    """p = N(0, 1) and q = N(1, 1.4^2) on a grid, as probabilities. Sums of what is smooth are exact to 1e-8."""
     x = torch.linspace(-16, 18, n, dtype=torch.float64)
     return x, *(Normal(m, s).log_prob(x).exp() * (x[1] - x[0]) for m, s in ((0.0, 1.0), (1.0, 1.4)))
 
