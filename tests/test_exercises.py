@@ -91,7 +91,10 @@ def test_an_operation_that_torch_lacks_is_not_mistaken_for_a_stub():
 
 def test_a_wrong_value_names_property_input_answer_and_hint():
     assert message(lambda x: x + float("nan")) == (
-        "failed: zero stays zero.\nFor x = [0.0, 0.0] the answer was [nan, nan], expected [0.0, 0.0].\nHint: 0 / 2 = 0"
+        "failed the test “zero stays zero”.\n"
+        "For x = [0.0, 0.0] the answer was [nan, nan], expected [0.0, 0.0].\n"
+        "Hint: 0 / 2 = 0\n"
+        'To repeat it: from course_utils.exercises import case; args = case("97.1", 0)'
     )
 
 
@@ -123,7 +126,7 @@ def test_leaving_the_interpreter_is_caught_and_ctrl_c_is_not():
 
 def test_a_signature_that_does_not_fit_is_a_wrong_answer():
     assert "TypeError" in message(lambda: 1)
-    assert "a function was expected, and check got an int" in message(3)
+    assert "A function was expected, and check got an int" in message(3)
 
 
 @pytest.mark.parametrize(
@@ -324,8 +327,9 @@ def test_check_and_score_print_plain_lines(chapter_97, capsys):
     assert capsys.readouterr().out.splitlines() == [
         "○ No exercise has been checked yet.",
         "✓ Exercise 97.1: passed (2 of 2 points)",
-        "✗ Exercise 97.2: failed: one becomes two.",
+        "✗ Exercise 97.2: failed the test “one becomes two”.",
         "For x = 1.0 the answer was 1.0, expected 2.0.",
+        'To repeat it: from course_utils.exercises import case; args = case("97.2", 0)',
         "○ Chapter 97: 2 of 3 points. Still open: 97.2.",
         "✓ Exercise 97.2: passed (1 of 1 point)",
         "✓ Chapter 97: 3 of 3 points. All exercises passed.",

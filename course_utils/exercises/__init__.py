@@ -1,82 +1,94 @@
-"""Exercises: what a chapter asks for, and how an answer is checked.
+'''Exercises: what a chapter asks for, and how an answer is checked.
 
-Each chapter has a module ``chNN`` with ``EXERCISES``. An exercise is checked by *properties on fresh inputs*: every
-:class:`Probe` is one input with the property it tests in plain words, and the right answer is whatever the reference
-gives. In a notebook::
+Each chapter has a module ``chNN`` with ``EXERCISES``, a tuple of :class:`Exercise`. There are three kinds, and each
+chapter has at least one of each. In a notebook::
 
     check("1.3", jensen_shannon)     # passed · not attempted yet · which property failed, on which input
+    reveal("1.6", outcome)           # of a prediction: what was predicted, what came out, and why
     score()                          # the points so far
 
 The functions behind them, :func:`judge` and :func:`validate`, print nothing and keep nothing.
-"""
 
-import contextlib
+**write**, the default: a function, checked by properties on fresh inputs. Every :class:`Probe` is one input with the
+property it tests in plain words; the right answer is whatever the reference gives. Special probes come first. The
+docstring of a wrong answer is the hint that is given to whoever makes this mistake: a student's answer that behaves
+like it is told that, any other the hint of the probe. Inputs are float64, and so is torch's default during a check.
+Write the numbers of a probe with few digits, so that they can be read and typed::
+
+    def halve(x):
+        """Half of x, (N,) to (N,)."""
+        return x / 2
+
+    def _halve_twice(x):
+        """You divided by 4. Half of x is x / 2."""
+        return x / 4
+
+    def _halve_probes(generator):
+        return [Probe("zero stays zero", (torch.zeros(2),), "0 / 2 = 0"), …]
+
+    Exercise("1.1", 1, halve, _halve_probes, wrong=(_halve_twice, …))
+
+**build**: 15 to 30 lines that make or train a model (a function that returns it; a class may stand inside, 25 lines at
+most). ``trial(answer, generator)`` calls it, yields a :class:`Finding` for each law, then trains a little with a fixed
+number of steps, and yields the number measured on held-out data. It ends at the first finding that does not hold, so
+cheap and special ones come first. With float32 as the default, in at most 8 seconds on one core, training included;
+wrong answers that a law catches cost nothing. Random numbers: torch's own are seeded, ``generator`` is for data::
+
+    def masked_model(n_pixels):
+        """A model … with methods … Returns an nn.Module with at most 2,000 weights."""
+        …
+
+    def _masked_trial(build, generator):
+        model = build(9)
+        total = model.log_prob(checks.all_binary(9)).exp().sum().item()
+        yield Finding("all 512 images share one unit of probability", abs(total - 1) < 1e-4,
+                      f"Their probabilities add up to {total:.4f}.", "Pixel i may see the pixels before it only.")
+        …train…
+        yield Finding("below 4 nats on images it has not seen", nll < 4, f"{nll:.2f} nats on held-out images.", "…")
+
+    Exercise("1.2", 3, masked_model, kind="build", trial=_masked_trial, wrong=(…))
+
+**predict**: a stub without arguments that returns a number, or one of ``options``. ``check`` commits it, and a later
+cell, which computes the outcome, ends with ``reveal``. Points are for committing, not for being right; the reference
+is a guess that an attentive reader makes. The docstring is the question, and names the options word by word::
+
+    def brightest():
+        """Which page has the higher density, "blank" or "digit"?"""
+        return "digit"
+
+    Exercise("1.3", 1, brightest, kind="predict", options=("blank", "digit"), reason="Because …")
+
+In the chapter's source, after a heading ``### Exercise 1.3 (1 point): …``::
+
+    # %% exercise="1.3"
+
+    # %% tags=["check"]
+    check("1.3", brightest)
+
+    # %%
+    reveal("1.3", "blank" if log_p_blank > log_p_digit else "digit")
+'''
+
 import html
-import inspect
-import io
-import linecache
 import sys
-import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 
-import torch
+from course_utils.exercises import judging
+from course_utils.exercises.judging import judge, outcome, spoken, validate
+from course_utils.exercises.protocol import Exercise, Finding, Probe, Verdict
 
-from course_utils.exercises.compare import changed, copied, difference, kind_of, show
+__all__ = ["Exercise", "Finding", "Probe", "Verdict", "case", "check", "find", "judge", "load", "reveal", "score",
+           "validate"]  # fmt: skip
 
-# The points of every exercise checked in this session, by id: what `score` adds up. The only state there is.
+# All the state there is, by id of the exercise: the points of each that was checked in this session, the predictions
+# that were committed, and the predictions whose outcome has been shown.
 POINTS: dict[str, int] = {}
-
-
-@dataclass(frozen=True)
-class Probe:
-    """One input, and the property that it tests in plain words: ``"zero when p equals q"``."""
-
-    property: str
-    args: tuple
-    hint: str = ""
-
-
-@dataclass(frozen=True)
-class Exercise:
-    """One exercise.
-
-    reference: the right answer, a function whose signature and docstring the student gets; it returns a tensor, a
-        number, or a tuple of them, and draws random numbers, if any, from torch's CPU generator.
-    probes: maps a seeded ``torch.Generator`` to a list of :class:`Probe`.
-    wrong: functions a student might plausibly write. Tests see each of them fail.
-    tolerance: an answer may differ by ``tolerance * (1 + |expected|)``.
-    """
-
-    id: str
-    points: int
-    reference: Callable
-    probes: Callable
-    wrong: tuple = ()
-    tolerance: float = 1e-5
-
-    @property
-    def chapter(self):
-        """Number of the chapter, "01" for exercise "1.3"."""
-        return self.id.split(".")[0].zfill(2)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What :func:`judge` found. ``state`` is "passed", "failed" or "not attempted"; ``failed_on`` is the property."""
-
-    state: str
-    message: str
-    failed_on: str = ""
-
-    @property
-    def passed(self):
-        return self.state == "passed"
+COMMITTED: dict = {}
+REVEALED: set[str] = set()
 
 
 def load(chapter):
-    """The exercises of a chapter (1 or "01"), as a tuple. Raises ValueError if there are none or two share an id."""
+    """The exercises of a chapter (1 or "01"), as a tuple. ValueError if there are none, or if ids do not count up."""
     number = str(chapter).zfill(2)
     name = f"{__name__}.ch{number}"
     try:
@@ -86,27 +98,75 @@ def load(chapter):
             raise
         raise ValueError(f"chapter {number} has no exercises: there is no module {name}") from None
     ids = [exercise.id for exercise in exercises]
-    if len(set(ids)) != len(ids) or any(exercise.chapter != number for exercise in exercises):
-        raise ValueError(f"{name}: ids must be different and start with {int(number)}., got {', '.join(ids)}")
+    if any(exercise.chapter != number for exercise in exercises):
+        raise ValueError(f"{name}: ids must start with {int(number)}., got {', '.join(ids)}")
+    if ids != [f"{int(number)}.{i}" for i in range(1, len(ids) + 1)]:
+        raise ValueError(f"{name}: ids must count {int(number)}.1, {int(number)}.2, …, got {', '.join(ids)}")
     return exercises
 
 
 def find(exercise_id):
-    """The exercise with this id. Raises ValueError naming the ids there are."""
-    exercises = load(str(exercise_id).split(".")[0])
-    for exercise in exercises:
-        if exercise.id == exercise_id:
-            return exercise
-    raise ValueError(f"no exercise {exercise_id!r}; there are {', '.join(e.id for e in exercises)}")
+    """The exercise with this id, "2.1" or the number 2.1. Raises ValueError naming the ids there are."""
+    wanted = str(exercise_id)
+    exercises = load(wanted.split(".")[0])
+    found = [exercise for exercise in exercises if exercise.id == wanted]
+    if isinstance(exercise_id, float) and found and any(exercise.id == f"{wanted}0" for exercise in exercises):
+        raise ValueError(f'{wanted} may be exercise "{wanted}" or "{wanted}0": write the one you mean in quotes')
+    if not found:
+        raise ValueError(f"no exercise {exercise_id!r}; there are {', '.join(e.id for e in exercises)}")
+    return found[0]
+
+
+def case(exercise_id, number):
+    """The inputs of one case of an exercise, as a tuple: those that a failed check names. Counted from 0."""
+    return judging.case(find(exercise_id), number)
 
 
 def check(exercise_id, answer):
-    """Check a student's function and show the result in plain words. A wrong answer raises nothing."""
+    """Check a student's answer, or commit a prediction, and say so in plain words. A wrong answer raises nothing."""
     exercise = find(exercise_id)
     verdict = judge(exercise, answer)
+    if exercise.kind == "predict":
+        verdict = _commit(exercise, verdict)
     POINTS.pop(exercise.id, None)  # the last one checked stands last
     POINTS[exercise.id] = exercise.points if verdict.passed else 0
     _display(f"Exercise {exercise.id}: {verdict.message}", verdict.state)
+
+
+def _commit(exercise, verdict):
+    """Keep a prediction, unless its outcome has been shown: from then on what was committed stays."""
+    if exercise.id not in REVEALED:
+        COMMITTED.pop(exercise.id, None)
+        if verdict.passed:
+            COMMITTED[exercise.id] = verdict.guess
+        return verdict
+    if exercise.id not in COMMITTED:
+        what = "its outcome has been shown already. To predict it, restart the kernel and write your guess first."
+        return Verdict("not attempted", what)
+    kept = COMMITTED[exercise.id]
+    if verdict.passed and verdict.guess == kept:
+        return verdict
+    return Verdict("passed", f"its outcome has been shown, so your prediction stays {spoken(exercise, kept)}.")
+
+
+def reveal(exercise_id, result):
+    """Show the outcome of a prediction beside what was committed, with the reason. Neither raises nor takes points.
+
+    ``result``: a number, or one of the exercise's options; ValueError otherwise, for that is the chapter's error.
+    """
+    exercise = find(exercise_id)
+    if exercise.kind != "predict":
+        raise ValueError(f"exercise {exercise.id} is to {exercise.kind}: only a prediction has an outcome to reveal")
+    try:
+        result = outcome(exercise, result)
+    except ValueError as error:
+        raise ValueError(f"the outcome of exercise {exercise.id}: {error}") from None
+    REVEALED.add(exercise.id)
+    guess = "no prediction was committed"
+    if exercise.id in COMMITTED:
+        guess = f"you predicted {spoken(exercise, COMMITTED[exercise.id])}"
+    text = f"Exercise {exercise.id}: {guess}. The outcome: {spoken(exercise, result)}.\n{exercise.reason}"
+    _display(text, "revealed")
 
 
 def score():
@@ -122,103 +182,14 @@ def score():
     return _display(f"Chapter {exercises[0].chapter}: {got} of {total} points. {rest}", state)
 
 
-def judge(exercise, answer, seed=0):
-    """The :class:`Verdict` on a function, from fresh inputs drawn with ``seed``. The caller's random state is kept."""
-    seed = zlib.crc32(exercise.id.encode()) + seed
-    with torch.random.fork_rng(devices=[]):
-        for number, probe in enumerate(exercise.probes(torch.Generator().manual_seed(seed))):
-            verdict = _judge_probe(exercise, probe, answer, seed)
-            if verdict.state == "not attempted" and number:  # it answered before: giving up here is a wrong answer
-                verdict = _failed(exercise, probe, "your function raised NotImplementedError.")
-            if not verdict.passed:
-                return verdict
-    return Verdict("passed", f"passed ({exercise.points} of {_points(exercise.points)})")
-
-
-def validate(exercise, seeds=(0, 1, 2)):
-    """What is wrong with the exercise itself, as a list of sentences; empty when it is sound.
-
-    Sound means: the reference passes, a stub counts as not attempted, each of at least three wrong answers fails, and
-    so do an answer that equals everything and one that returns its inputs; all of that for several seeds.
-    """
-    faults = []
-    if not inspect.getdoc(exercise.reference):
-        faults.append("the reference has no docstring")
-    if not isinstance(exercise.points, int) or exercise.points < 1:
-        faults.append(f"points must be a whole number above 0, got {exercise.points!r}")
-    if len(exercise.wrong) < 3:
-        faults.append(f"at least three wrong answers are needed, got {len(exercise.wrong)}")
-    for seed in seeds:
-        if not (verdict := judge(exercise, exercise.reference, seed)).passed:
-            faults.append(f"seed {seed}: the reference itself: {verdict.message}")
-        if judge(exercise, _unattempted, seed).state != "not attempted":
-            faults.append(f"seed {seed}: the stub does not count as not attempted")
-        for wrong in (*exercise.wrong, _equal_to_everything, _echo):
-            if judge(exercise, wrong, seed).state != "failed":
-                faults.append(f"seed {seed}: the wrong answer {getattr(wrong, '__name__', wrong)} does not fail")
-    return faults
-
-
-def _judge_probe(exercise, probe, answer, seed):
-    torch.default_generator.manual_seed(seed)
-    expected = exercise.reference(*copied(probe.args))
-    given = copied(probe.args)
-    printed = io.StringIO()
-    torch.default_generator.manual_seed(seed)
-    if not callable(answer):
-        return _failed(exercise, probe, f"a function was expected, and check got {kind_of(answer)}.")
-    try:
-        with contextlib.redirect_stdout(printed):
-            result = answer(*given)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, NotImplementedError) and not error.args:
-            return Verdict("not attempted", "not attempted yet")
-        return _failed(exercise, probe, f"your code stopped with {_describe(error, answer)}", printed.getvalue())
-    if changed(given, probe.args):
-        what = "your function changed its input in place. Work on a copy, or use operations that make a new tensor."
-        return _failed(exercise, probe, what, printed.getvalue())
-    found = difference(result, expected, exercise.tolerance)
-    if found is None:
-        return Verdict("passed", "passed")
-    return _failed(exercise, probe, found, printed.getvalue())
-
-
-def _failed(exercise, probe, what, printed=""):
-    """The verdict for a probe that failed. ``what``: a sentence that follows the inputs, or a Difference."""
-    found = None if isinstance(what, str) else what
-    names = list(inspect.signature(exercise.reference).parameters)
-    names += [f"input {i + 1}" for i in range(len(names), len(probe.args))]
-    shown = [show(value, name, found) for name, value in zip(names, probe.args, strict=False)]
-    if found is not None:  # where rows of the inputs are shown, speak of their entry of the answer
-        what = found.entry if any("] = " in text for text in shown) and found.entry else found.text
-    parts = [f"failed: {probe.property}.", f"For {', '.join(shown)} {what}" if shown else what[0].upper() + what[1:]]
-    if probe.hint:
-        parts.append(f"Hint: {probe.hint}")
-    if printed.strip():
-        parts.append(f"Your function printed: {printed.strip()[:300]}")
-    return Verdict("failed", "\n".join(parts), probe.property)
-
-
-def _describe(error, answer):
-    """Type, place in the student's own code, and message of an exception."""
-    code = getattr(inspect.unwrap(answer), "__code__", None)
-    place, traceback = "", error.__traceback__
-    while traceback is not None:
-        if code is not None and traceback.tb_frame.f_code.co_filename == code.co_filename:
-            row = linecache.getline(code.co_filename, traceback.tb_lineno).strip()
-            place = f" in line {traceback.tb_lineno}" + (f" (`{row}`)" if row else "")
-        traceback = traceback.tb_next
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}{place}: {message[:300]}" if message else f"{type(error).__name__}{place}."
-
-
-def _points(n):
-    return f"{n} point" if n == 1 else f"{n} points"
-
-
 def _display(text, state):
     """Print a line; in a notebook, with a coloured edge and a mark (so that colour is not all there is)."""
-    mark, colour = {"passed": ("✓", "#009E73"), "failed": ("✗", "#D55E00"), "not attempted": ("○", "#999999")}[state]
+    mark, colour = {
+        "passed": ("✓", "#009E73"),
+        "failed": ("✗", "#D55E00"),
+        "not attempted": ("○", "#999999"),
+        "revealed": ("→", "#0072B2"),
+    }[state]
     if "IPython" not in sys.modules or sys.modules["IPython"].get_ipython() is None:
         print(f"{mark} {text}")
         return
@@ -227,22 +198,3 @@ def _display(text, state):
     style = f"border-left: 4px solid {colour}; padding: 0.2em 0.8em; margin: 0.3em 0; white-space: pre-wrap"
     line = f'<div style="{style}"><b>{mark}</b> {html.escape(text)}</div>'
     display({"text/plain": f"{mark} {text}", "text/html": line}, raw=True)
-
-
-def _unattempted(*args):
-    raise NotImplementedError
-
-
-def _echo(*args):
-    return args
-
-
-class _Everything:
-    def __eq__(self, other):
-        return True
-
-    __hash__ = None
-
-
-def _equal_to_everything(*args):
-    return _Everything()

@@ -6,6 +6,7 @@ wrong type. Where an input asks for a gradient (``requires_grad``), the derivati
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 TENSORS = (torch.Tensor, torch.nn.Parameter)
@@ -18,13 +19,21 @@ class Difference:
     """How an answer differs: a sentence that follows "For p = … ".
 
     Where single entries are wrong, ``index`` is the first of them in an answer of this ``shape``, and ``entry`` the
-    same sentence about that entry alone.
+    same sentence about that entry alone. Where type or shape are wrong, ``form`` says what helps.
     """
 
     text: str
     entry: str = ""
     index: tuple = ()
     shape: tuple = ()
+    form: str = ""
+
+
+def plain(value):
+    """A number in Python's own type where NumPy or torch hold a single one; anything else as it is."""
+    if isinstance(value, np.generic) or (type(value) in TENSORS and value.ndim == 0):
+        return value.item()
+    return value
 
 
 def copied(value):
@@ -57,7 +66,8 @@ def difference(answer, expected, tolerance, what="the answer"):
     """``None`` if the answer is within ``tolerance * (1 + |expected|)``, else a :class:`Difference`."""
     if isinstance(expected, tuple | list):
         if type(answer) not in (tuple, list) or len(answer) != len(expected):
-            return Difference(f"{what} was {kind_of(answer)}, expected {len(expected)} values.")
+            form = f"Return {len(expected)} values, separated by a comma."
+            return Difference(f"{what} was {kind_of(answer)}, expected {len(expected)} values.", form=form)
         parts = (
             difference(a, e, tolerance, f"value {i} of {len(expected)} in {what}")
             for i, (a, e) in enumerate(zip(answer, expected, strict=True), 1)
@@ -65,23 +75,28 @@ def difference(answer, expected, tolerance, what="the answer"):
         return next((part for part in parts if part is not None), None)
     if not isinstance(expected, torch.Tensor):
         expected = torch.tensor(expected, dtype=torch.float64 if isinstance(expected, float) else None)
+    if isinstance(answer, np.generic):
+        answer = answer.item()
     if type(answer) in NUMBERS and expected.ndim == 0:  # 6 stands for 6.0, True for neither
         as_float = type(answer) is float or (type(answer) is int and expected.is_floating_point())
         answer = torch.tensor(answer, dtype=torch.float64 if as_float else None)
     if type(answer) not in TENSORS or answer.layout is not torch.strided:
         wanted = "a number" if expected.ndim == 0 else "a torch.Tensor"
-        return Difference(f"{what} was {kind_of(answer)}, expected {wanted}.")
+        return Difference(f"{what} was {kind_of(answer)}, expected {wanted}.", form=_way_to_tensor(answer))
     found = _tensor_difference(answer.detach(), expected.detach(), tolerance, what)
     return found or _gradient_difference(answer, expected, tolerance, what)
 
 
 def _tensor_difference(answer, expected, tolerance, what):
     if answer.shape != expected.shape:
-        return Difference(f"{what} had the shape {tuple(answer.shape)}, expected {tuple(expected.shape)}.")
+        said = f"{what} had the shape {tuple(answer.shape)}, expected {tuple(expected.shape)}."
+        return Difference(said, form=_way_to_shape(answer.shape, expected.shape))
     if _kind(answer.dtype) != _kind(expected.dtype):
-        return Difference(f"{what} held {_kind(answer.dtype)} ({answer.dtype}), expected {_kind(expected.dtype)}.")
+        said = f"{what} held {_kind(answer.dtype)} ({answer.dtype}), expected {_kind(expected.dtype)}."
+        return Difference(said, form="A comparison gives True/False, .to(x) makes it numbers of the kind of x.")
     if answer.device != expected.device:
-        return Difference(f"{what} was on the device {answer.device}, expected {expected.device} as the input is.")
+        said = f"{what} was on the device {answer.device}, expected {expected.device} as the input is."
+        return Difference(said, form="Make new tensors where the input is: torch.zeros_like(x), or device=x.device.")
     dtype = torch.promote_types(answer.dtype, expected.dtype)
     a, e = answer.to(dtype), expected.to(dtype)
     wrong = ~torch.isclose(a, e, rtol=tolerance, atol=tolerance, equal_nan=True)
@@ -92,6 +107,22 @@ def _tensor_difference(answer, expected, tolerance, what):
     entry = f"{place} was {_pair(a[index], e[index])} ({int(wrong.sum())} of {a.numel()} wrong)."
     whole = f"{what} was {_pair(a, e)}." if expected.numel() <= SHOWN // 2 else entry
     return Difference(whole, entry, index, tuple(expected.shape))
+
+
+def _way_to_tensor(answer):
+    if isinstance(answer, np.ndarray):
+        return "Stay with torch's own operations; torch.from_numpy(...) turns an array back into a tensor."
+    if isinstance(answer, list | tuple):
+        return "Put them together with torch.stack(...) or torch.tensor(...)."
+    return "Add a `return`." if answer is None else "Return the tensor itself."
+
+
+def _way_to_shape(shape, expected):
+    if not shape and expected:
+        return "Something was summed or averaged over every dimension. Name the one that should go, as in .sum(1)."
+    if len(shape) > len(expected):
+        return "A dimension is left over: sum over it, or take it away with .squeeze(...)."
+    return "Look at the shapes along the way: print(x.shape)."
 
 
 def _gradient_difference(answer, expected, tolerance, what):
@@ -125,7 +156,7 @@ def _pair(answer, expected):
 
 
 def show(value, name, difference=None):
-    """``"p = [0.1, 0.9]"``: an input as a student can read it.
+    """``"p = [0.1, 0.9]"``: an input as a student can read and type it, with all digits that make it this number.
 
     Of a long tensor only the row that belongs to the first wrong entry: its leading axes are those of the answer.
     """
@@ -140,16 +171,19 @@ def show(value, name, difference=None):
         return f"{name} = {value!r}"
     if isinstance(value, tuple | list) and all(isinstance(v, bool | int | float) for v in value):
         return f"{name} = {list(value)}"
-    return name
+    return f"{name} (a {type(value).__name__})"
 
 
-def _text(value, digits=5):
+def _text(value, digits=None):
+    """A number or a nested list of them; without ``digits`` as many as it takes to tell it from its neighbours."""
     if isinstance(value, torch.Tensor):
-        value = value.detach().tolist()
-    if isinstance(value, list):
+        value = value.detach().numpy()
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, list | np.ndarray):
         return f"[{', '.join(_text(v, digits) for v in value)}]"
-    if isinstance(value, float):
-        text = f"{value:.{digits}g}"
+    if isinstance(value, float | np.floating):
+        text = str(value) if digits is None else f"{value:.{digits}g}"
         return f"{text}.0" if text.lstrip("-").isdigit() else text
     return str(value)
 

@@ -1,6 +1,7 @@
 """`course build`: what it makes of a source, and each thing it refuses."""
 
 import ast
+import importlib
 import json
 import os
 import sys
@@ -35,7 +36,24 @@ def double(x, times=2,
 def probes(generator):
     return [Probe("one becomes two", (torch.ones(1),))]
 
-EXERCISES = (Exercise("97.1", 2, double, probes),)
+def once(x):
+    """Once is not twice."""
+    return x
+
+def thrice(x):
+    """Thrice is not twice."""
+    return 3 * x
+
+def never(x):
+    """Never is not twice."""
+    return 0 * x
+
+def larger():
+    """Which is larger, "one" or "two"?"""
+    return "two"
+
+EXERCISES = (Exercise("97.1", 2, double, probes, wrong=(once, thrice, never)),
+             Exercise("97.2", 1, larger, kind="predict", options=("one", "two"), reason="It comes later."))
 '''
 
 LIBRARY = '''
@@ -102,7 +120,7 @@ import math
 import torch
 
 from course_utils import checks
-from course_utils.exercises import check, score
+from course_utils.exercises import check, reveal, score
 
 # %% verifies=["97.2"] tags=["nbval-check-output"]
 checks.close(1.0, 1.0, what="one")
@@ -120,11 +138,22 @@ x = 1
 # ## Exercises
 
 # %% [markdown]
-# ### Exercise 97.1
+# ### Exercise 97.1 (2 points): twice
+# It is needed in exercise 97.2.
 
 # %% exercise="97.1"
 # %% tags=["check"]
 check("97.1", double)
+
+# %% [markdown]
+# ### Exercise 97.2 (1 point): predict
+
+# %% exercise="97.2"
+# %% tags=["check"]
+check("97.2", larger)
+
+# %%
+reveal("97.2", "two")
 
 # %%
 score()
@@ -226,7 +255,8 @@ def test_solutions_hold_the_reference_and_differ_in_nothing_else(workshop):
     student, solved = build_chapter(workshop()), build_chapter(workshop(), solutions=True)
     body = cell(solved, "exercise-97-1").source
     assert body.startswith("@torch.no_grad()\ndef double(") and body.endswith("return torch.add(y, shift)")
-    cell(solved, "exercise-97-1").source = cell(student, "exercise-97-1").source
+    for number in ("exercise-97-1", "exercise-97-2"):
+        cell(solved, number).source = cell(student, number).source
     assert dumps(student) == dumps(solved)
 
 
@@ -281,6 +311,7 @@ def test_the_bootstrap_installs_on_colab_from_what_the_project_names(workshop, m
 # ---------------------------------------------------------------------------------------------------- what is refused
 LAW = 'checks.close(1.0, 1.0, what="one")'
 ONE = "# %%\nx = 1\n# %%\nx = 1\n"
+EXERCISE_2 = "# %% [markdown]\n# ### Exercise 97.2 (1 point): predict\n"
 REFUSED = {
     # markers
     "unknown key": (('# %% verifies=["97.2"]', '# %% verify=["97.2"]'), "unknown key 'verify'"),
@@ -361,6 +392,16 @@ REFUSED = {
     ),
     "answer replaced": ((ONE, "# %%\ndouble = 1\n"), "this cell replaces double"),
     "answer needed": ((ONE, "# %%\ny = double(1)\n"), "stops the chapter where exercise 97.1 is not done"),
+    "points": (("97.1 (2 points)", "97.1 (7 points)"), 'begins with "### Exercise 97.1 (2 points): …"'),
+    "a point": (("97.2 (1 point)", "97.2 (1 points)"), 'begins with "### Exercise 97.2 (1 point): …"'),
+    "number": (("Exercise 97.2 (1", "Exercise 97.1 (1"), 'begins with "### Exercise 97.2 (1 point): …"'),
+    "not announced": (("# ### Exercise 97.2 (1 point): predict", "# Guess."), 'begins with "### Exercise 97.2'),
+    "code above": ((EXERCISE_2, f"{EXERCISE_2}\n# %%\nx = 1\n"), 'begins with "### Exercise 97.2 (1 point): …"'),
+    "exercise that is not there": (("in exercise 97.2", "in exercise 97.9"), "there is no exercise 97.9; there are"),
+    "exercise with a letter": (("in exercise 97.2", "in exercises 97.1a"), "there is no exercise 97.1a"),
+    "no outcome": (('reveal("97.2", "two")', "x = 1"), "a prediction needs one cell below its check that ends with"),
+    "two outcomes": ((ONE, '# %%\nreveal("97.2", "two")\n'), "a prediction needs one cell below its check"),
+    "outcome of a function": ((ONE, '# %%\nreveal("97.1", 2)\n'), "reveals exercise 97.1, which is no prediction"),
     "solution's names": (("import torch\n", ""), "refers to torch, which no cell above imports or defines"),
 }
 
@@ -407,7 +448,7 @@ def test_all_problems_are_listed(workshop):
         ('    """Twice x.\n\n    x: (N,)\n    """\n', "", "exercise 97.1: the reference double needs a docstring"),
         ("    return torch.add", "    x = x\n" * 24 + "    return torch.add", "double has 29 lines without"),
         ("2, double, probes", "2, lambda x: x, probes", "the reference must be a function made with def"),
-        ("EXERCISES = (", "EXERCISES = 2 * (", "ids must be different and start with 97., got 97.1, 97.1"),
+        ("EXERCISES = (", "EXERCISES = 2 * (", "ids must count 97.1, 97.2, …, got 97.1, 97.2, 97.1"),
     ],
 )
 def test_an_exercise_that_gives_no_stub_is_refused(workshop, tmp_path, old, new, said):
@@ -415,6 +456,32 @@ def test_an_exercise_that_gives_no_stub_is_refused(workshop, tmp_path, old, new,
     assert text != EXERCISES
     (tmp_path / "modules" / "ch97.py").write_text(text)
     assert any(said in line for line in problems_of(workshop())), problems_of(workshop())
+
+
+def test_exercises_out_of_order_and_an_outcome_before_its_prediction_are_refused(workshop):
+    text = workshop().read_text()
+    first, second = (text.index(f"# ### Exercise 97.{i}") for i in (1, 2))
+    end = text.index("# %%\nreveal")
+    one, two = text[first:second].rsplit("# %%", 1)[0], text[second:end]
+    swapped = text[:first] + two + "\n# %% [markdown]\n" + one + text[end:]
+    said = "\n".join(problems_of(workshop((text, swapped))))
+    assert "exercise 97.1 comes after 97.2; number them as they follow" in said
+    reveal = '# %%\nreveal("97.2", "two")\n'
+    said = "\n".join(problems_of(workshop((reveal, ""), (ONE, reveal))))
+    assert "a prediction needs one cell below its check" in said
+
+
+def test_an_unsound_exercise_is_refused(workshop, tmp_path):
+    module = tmp_path / "modules" / "ch97.py"
+    for old, new, said in (
+        ("wrong=(once, thrice, never)", "wrong=(once, thrice)", "at least three wrong answers are needed, got 2"),
+        ("return 3 * x", "return 2 * x", "seed 0: the wrong answer thrice does not fail"),
+        ('reason="It comes later."', 'reason=""', "exercise 97.2: a predict exercise needs reason"),
+    ):
+        module.write_text(EXERCISES.replace(old, new))
+        sys.modules.pop("course_utils.exercises.ch97", None)
+        importlib.invalidate_caches()
+        assert any(said in line for line in problems_of(workshop())), said
 
 
 def test_a_quoted_answer_is_refused(workshop, tmp_path):

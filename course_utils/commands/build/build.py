@@ -7,6 +7,7 @@ the reference). ``--check`` builds in memory and compares. The rules that a chap
 """
 
 import difflib
+import functools
 import hashlib
 import re
 import sys
@@ -120,13 +121,23 @@ def _exercises(chapter):
         if cell.keys["exercise"] not in known
     ]
     for number, exercise in list(known.items()):
+        cell = next((cell for cell in wanted if cell.keys["exercise"] == number), None)
         try:
             stub(exercise.reference)
         except ValueError as error:
-            cell = next((cell for cell in wanted if cell.keys["exercise"] == number), None)
             problems.append(chapter.problem(f"exercise {number}: {error}", cell))
             del known[number]
+            continue
+        problems += [chapter.problem(f"exercise {number}: {fault}", cell) for fault in _faults(exercise)]
     return known, problems
+
+
+@functools.cache
+def _faults(exercise):
+    """What is unsound about an exercise, from one seed; one that trains is tried by the tests, not at every build."""
+    from course_utils.exercises import validate
+
+    return validate(exercise, seeds=() if exercise.kind == "build" else (0,))
 
 
 def _fill(chapter, known, solutions):

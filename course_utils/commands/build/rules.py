@@ -6,7 +6,8 @@ r"""The rules of a chapter. Each takes what it needs and yields :class:`Problem`
 * code: at most 25 lines of code a cell, docstrings aside
 * parameters: the first code cell of a source holds annotated literals, the five standard ones among them
 * ledger: every ``\tag{c.n}`` is defined in its own cell or verified by a code cell
-* exercises: each has its check below it, and its answer stands nowhere else in the chapter
+* exercises: each is announced as it is, has its check below it (a prediction also a cell that reveals the outcome), and
+  its answer stands nowhere else in the chapter
 * names: what a quoted function or a solution refers to exists when its cell runs
 """
 
@@ -166,7 +167,10 @@ def ledger(chapter):
 
 
 def exercises(chapter, known):
-    """Every exercise of the chapter stands in it once, with its check below it. ``known`` maps ids to exercises."""
+    """Every exercise of the chapter stands in it once, in order, announced as it is, with its check below it.
+
+    ``known`` maps ids to exercises. A prediction is committed by its check, and a later cell reveals the outcome.
+    """
     seen = {}
     for position, cell in enumerate(chapter.cells):
         number = cell.keys.get("exercise")
@@ -174,6 +178,8 @@ def exercises(chapter, known):
             continue
         if number in seen:
             yield chapter.problem(f"exercise {number} stands already in cell {seen[number].index}", cell)
+        elif later := [n for n in seen if _order(n) > _order(number)]:
+            yield chapter.problem(f"exercise {number} comes after {later[0]}; number them as they follow", cell)
         seen[number] = cell
         name = known[number].reference.__name__
         below = chapter.cells[position + 1] if position + 1 < len(chapter.cells) else None
@@ -182,19 +188,61 @@ def exercises(chapter, known):
             yield chapter.problem(what, cell)
         if cell.text.strip() and name not in bodies(cell.tree):
             yield chapter.problem(f"the starting code must define {name}, as the reference is called", cell)
+        yield from _announced(chapter, position, known[number])
+        yield from _revealed(chapter, position, known[number])
     for number in (n for n in known if n not in seen):
         yield chapter.problem(f'exercise {number} has no cell # %% exercise="{number}"')
     if seen and not any("score" in called(cell.tree) for cell in chapter.cells if cell.kind == "code"):
         yield chapter.problem("a chapter with exercises ends with a call of score()")
+    for cell in (c for c in chapter.cells if c.kind == "markdown" and known):
+        for number in re.findall(r"\b[Ee]xercises? (\d+\.\d+\w*)", cell.text):
+            if number.startswith(f"{int(chapter.number)}.") and number not in known:
+                yield chapter.problem(f"there is no exercise {number}; there are {', '.join(known)}", cell)
+
+
+def _order(number):
+    return [int(part) for part in number.split(".")]
+
+
+def _announced(chapter, position, exercise):
+    """The heading above an exercise says its number and its points as its module does."""
+    points = f"{exercise.points} point{'s' * (exercise.points != 1)}"
+    above = chapter.cells[position - 1] if position else None
+    if above is None or above.kind != "markdown" or f"### Exercise {exercise.id} ({points}): " not in above.text:
+        what = f'the cell above an exercise begins with "### Exercise {exercise.id} ({points}): …"'
+        yield chapter.problem(what, chapter.cells[position])
+
+
+def _revealed(chapter, position, exercise):
+    """One cell reveals the outcome of a prediction, after its check; no other exercise has an outcome."""
+    cells = [(i, cell) for i, cell in enumerate(chapter.cells) if cell.kind == "code" and revealed(cell) == exercise.id]
+    if exercise.kind != "predict":
+        for _, cell in cells:
+            yield chapter.problem(f"reveals exercise {exercise.id}, which is no prediction", cell)
+    elif len(cells) != 1 or cells[0][0] <= position + 1:
+        what = f'a prediction needs one cell below its check that ends with reveal("{exercise.id}", outcome)'
+        yield chapter.problem(what, chapter.cells[position])
 
 
 def checked(cell):
     """``(id, function name)`` of the ``check("1.3", f)`` in a cell, or None."""
-    for node in ast.walk(cell.tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "check":
-            if len(node.args) == 2 and isinstance(node.args[0], ast.Constant) and isinstance(node.args[1], ast.Name):
-                return node.args[0].value, node.args[1].id
+    for node in _calls(cell, "check"):
+        if len(node.args) == 2 and isinstance(node.args[0], ast.Constant) and isinstance(node.args[1], ast.Name):
+            return node.args[0].value, node.args[1].id
     return None
+
+
+def revealed(cell):
+    """The id of the ``reveal("1.6", outcome)`` in a cell, or None."""
+    for node in _calls(cell, "reveal"):
+        if len(node.args) == 2 and isinstance(node.args[0], ast.Constant):
+            return node.args[0].value
+    return None
+
+
+def _calls(cell, name):
+    nodes = (node for node in ast.walk(cell.tree) if isinstance(node, ast.Call))
+    return [node for node in nodes if isinstance(node.func, ast.Name) and node.func.id == name]
 
 
 def answers(chapter, known):
@@ -210,7 +258,8 @@ def answers(chapter, known):
             continue
         written, reached, (bound, used) = bodies(cell.tree), _reached(cell, modules), cell.names
         for number, name in named.items():
-            if name in written or wanted[number] in written.values():
+            same = known[number].kind != "predict" and wanted[number] in written.values()
+            if name in written or same:
                 yield chapter.problem(f"this code is the answer to exercise {number} ({name})", cell)
             elif name in reached:
                 yield chapter.problem(f"the answer to exercise {number}, {name}, is imported here", cell)
