@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from course_utils import adversarial, training
+from course_utils import training
+from course_utils.training import adversarial
 
 
 class Bilinear(nn.Module):

@@ -28,7 +28,6 @@ MAY_IMPORT = {
     "models": LAW,
     "data": LAW,
     "training": "fingerprint files",
-    "adversarial": "training",
     "metrics": "",
     "checks": "",
     "plots": "",

@@ -84,7 +84,7 @@ plots.show(
 # Logarithms are natural in this course, and their unit is called a *nat*: 1 nat is 1.44 bits. This is the loop,
 # written out in full:
 
-# %% quote="course_utils.training:steps"
+# %% quote="course_utils.training.loop:steps"
 
 # %%
 linear = classifier.logistic_regression(n_pixels, n_classes).to(device)

@@ -1,7 +1,4 @@
-"""Training two networks against each other: the visible loop, and the same behind a progress bar.
-
-Beside :mod:`course_utils.training`, which trains one network on one objective. Nothing here knows a model.
-"""
+"""Training two networks against each other: the visible loop, and the same behind a progress bar."""
 
 import contextlib
 from itertools import islice
@@ -9,7 +6,8 @@ from typing import NamedTuple
 
 import torch
 
-from course_utils.training import Bar, History, terms_of
+from course_utils.training.bar import Bar
+from course_utils.training.loop import History, terms_of
 
 
 class Move(NamedTuple):
