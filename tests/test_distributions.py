@@ -121,3 +121,39 @@ def test_heads_name_what_does_not_fit():
         distributions.GaussianHead(torch.nn.Linear(2, 3))(torch.zeros(1, 2))
     with pytest.raises(ValueError, match="above 0"):
         distributions.FixedGaussianHead(torch.nn.Identity(), 0)
+
+
+@pytest.mark.parametrize("shape, covariances", [((3,), torch.tensor([0.5, 1.0, 2.0])),
+                                                ((3, 2), torch.tensor([0.5, 1.0, 2.0])),
+                                                ((3, 2), torch.tensor([[0.5, 1.0], [2.0, 1.0], [1.0, 3.0]]))])
+def test_a_mixture_of_any_kind_of_covariance_is_the_one_with_full_covariances(shape, covariances):
+    torch.manual_seed(0)
+    weights, means = torch.tensor([1.0, 2.0, 5.0]), torch.randn(shape)
+    mixture = distributions.GaussianMixture(weights, means, covariances)
+    d = means[0].numel()
+    full = torch.diag_embed(covariances.reshape(3, -1).expand(3, d))
+    same = distributions.GaussianMixture(weights / 8, means.reshape(3, d), full)
+    x = mixture.sample((7,))
+    assert x.shape == (7, *shape[1:])
+    points = x.reshape(7, d)
+    torch.testing.assert_close(mixture.log_prob(x), same.log_prob(points))
+    torch.testing.assert_close(mixture.posterior(x), same.posterior(points))
+    torch.testing.assert_close(mixture.entropy(), same.entropy())
+    torch.testing.assert_close(mixture.expand((7,)).log_prob(x), mixture.log_prob(x))
+
+
+def test_the_entropy_of_one_gaussian_is_its_closed_form():
+    covariance = torch.tensor([[[1.0, 0.6], [0.6, 0.5]]])
+    one = distributions.GaussianMixture(torch.ones(1), torch.zeros(1, 2), covariance)
+    torch.testing.assert_close(one.entropy(), one.component_distribution.entropy()[0], atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="at most 2 dimensions"):
+        distributions.GaussianMixture(torch.ones(1), torch.zeros(1, 3), torch.ones(1, 3)).entropy()
+
+
+@pytest.mark.parametrize("arguments", [
+    (torch.ones(3), torch.zeros(2, 2), torch.ones(2)), (torch.ones(2), torch.zeros(2), torch.ones(2, 2)),
+    (torch.ones(2), torch.zeros(2, 3), torch.ones(2, 2)), (torch.ones(2, 1), torch.zeros(2, 3), torch.ones(2)),
+])
+def test_a_mixture_says_which_shapes_it_expected(arguments):
+    with pytest.raises(ValueError, match="expected"):
+        distributions.GaussianMixture(*arguments)

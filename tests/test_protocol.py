@@ -12,11 +12,10 @@ import pytest
 import torch
 
 from course_utils import training
-from course_utils.distributions import GaussianHead, MixturePrior
+from course_utils.distributions import GaussianHead, Head, MixturePrior
 from course_utils.models import autoencoder, classifier, energy, vae, vqvae
 from course_utils.models.autoregressive import baselines, pixelcnn, pixelrnn, transformer
 from course_utils.models.autoregressive import made as made_family
-from course_utils.models.autoregressive.outputs import Head
 from course_utils.models.gan import model as gan
 
 B, K = 6, 3  # batch, classes

@@ -15,47 +15,14 @@ import math
 
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal, constraints
+from torch.distributions import Distribution, Normal, constraints
+
+from course_utils.distributions import GaussianMixture
 
 
-class GaussianMixture(MixtureSameFamily):
-    """Mixture of isotropic Gaussians on the line (``means`` (K,)) or in the plane (``means`` (K, 2)), with entropy.
-
-    ``stds`` (K,) and ``weights`` (K,) belong to the components; weights are normalised.
-    """
-
-    def __init__(self, means: Tensor, stds: Tensor, weights: Tensor | None = None):
-        if means.ndim not in (1, 2) or stds.shape != means.shape[:1]:
-            shapes = f"{tuple(means.shape)} and {tuple(stds.shape)}"
-            raise ValueError(f"means must be (K,) or (K, 2) and stds (K,), got {shapes}")
-        weights = torch.ones_like(stds) if weights is None else weights
-        if weights.shape != stds.shape:
-            raise ValueError(f"weights must be ({len(stds)},), one for each component, got {tuple(weights.shape)}")
-        if means.ndim == 1:
-            parts = Normal(means, stds)
-        else:
-            parts = Independent(Normal(means, stds[:, None].expand_as(means)), 1)
-        self.means, self.stds = means, stds
-        super().__init__(Categorical(probs=weights / weights.sum()), parts)
-
-    def expand(self, batch_shape, _instance=None):
-        new = self._get_checked_instance(GaussianMixture, _instance)
-        new.means, new.stds = self.means, self.stds
-        return super().expand(batch_shape, _instance=new)
-
-    def entropy(self) -> Tensor:
-        """-E log p in nats, by the trapezoid rule on a grid four times finer than the narrowest component."""
-        means, step = self.means.double(), float(self.stds.min()) / 4
-        means = means if means.ndim == 2 else means[:, None]
-        margin = 9 * float(self.stds.max())
-        axes = [torch.arange(float(m.min()) - margin, float(m.max()) + margin, step, dtype=torch.float64)
-                for m in means.T]  # fmt: skip
-        total = 0.0
-        for rows in axes[0].split(64):  # in strips, so that a wide mixture fits into memory
-            grid = torch.cartesian_prod(rows, *axes[1:]).to(means.device)
-            log_p = self.log_prob(grid)
-            total = total - (log_p.exp() * log_p).sum() * step ** len(axes)
-        return total.to(self.means.dtype)
+def _isotropic(means: Tensor, stds: Tensor, weights: Tensor | None = None) -> GaussianMixture:
+    """A mixture with one standard deviation a component, equal weights unless given. On the line or in the plane."""
+    return GaussianMixture(torch.ones_like(stds) if weights is None else weights, means, stds**2)
 
 
 class _Planar(Distribution):
@@ -100,7 +67,7 @@ class Rings(_Planar):
     def __init__(self, radii: tuple[float, ...], std: float, device=None):
         super().__init__(device)
         self.radii = torch.tensor(radii, device=self.device)
-        self.radius = GaussianMixture(self.radii, torch.full_like(self.radii, std), self.radii)  # equal ink per length
+        self.radius = _isotropic(self.radii, torch.full_like(self.radii, std), self.radii)  # equal ink per length
         self.std = std
 
     def sample(self, sample_shape=()) -> Tensor:
@@ -173,13 +140,13 @@ class Pinwheel(_Planar):
 def eight_gaussians(radius: float = 3.0, std: float = 0.3, device=None) -> GaussianMixture:
     """Eight equal Gaussians on a circle."""
     angle = 2 * math.pi * torch.arange(8, device=device) / 8
-    return GaussianMixture(radius * torch.stack([angle.cos(), angle.sin()], -1), torch.full((8,), std, device=device))
+    return _isotropic(radius * torch.stack([angle.cos(), angle.sin()], -1), torch.full((8,), std, device=device))
 
 
 def twenty_five_gaussians(spacing: float = 1.5, std: float = 0.15, device=None) -> GaussianMixture:
     """Twenty-five equal Gaussians on a 5 x 5 grid, the usual test for dropped modes."""
     axis = spacing * torch.arange(-2, 3, device=device, dtype=torch.float32)
-    return GaussianMixture(torch.cartesian_prod(axis, axis), torch.full((25,), std, device=device))
+    return _isotropic(torch.cartesian_prod(axis, axis), torch.full((25,), std, device=device))
 
 
 def spirals(arms: int = 2, turns: float = 1.25, std: float = 0.15, device=None) -> GaussianMixture:
@@ -190,7 +157,7 @@ def spirals(arms: int = 2, turns: float = 1.25, std: float = 0.15, device=None) 
     radius = 3.5 * angle / angle[-1]
     turn = angle + 2 * math.pi * torch.arange(arms, device=device)[:, None] / arms  # (arms, 60)
     means = torch.stack([radius * turn.cos(), radius * turn.sin()], -1).reshape(-1, 2)
-    return GaussianMixture(means, torch.full((len(means),), std, device=device))
+    return _isotropic(means, torch.full((len(means),), std, device=device))
 
 
 def rings(radii: tuple[float, ...] = (1.0, 2.0, 3.0), std: float = 0.1, device=None) -> Rings:
@@ -225,7 +192,7 @@ def two_bumps(distance: float = 4.0, std: float = 0.7, weight: float = 0.5, devi
 
 
 def _on_line(means, stds, weights, device) -> GaussianMixture:
-    return GaussianMixture(*(torch.tensor(values, device=device) for values in (means, stds, weights)))
+    return _isotropic(*(torch.tensor(values, device=device) for values in (means, stds, weights)))
 
 
 PLANAR = {  # name -> factory, for chapters that let the reader choose

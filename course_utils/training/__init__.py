@@ -21,5 +21,5 @@ from course_utils.training.modes import ema_of, evaluating
 from course_utils.training.schedules import cosine
 from course_utils.training.weights import load_weights, read_tensors, save_weights, write_tensors
 
-__all__ = ["History", "Record", "adversarial_fit", "adversarial_steps", "cache_folder", "cached", "cosine", "ema_of", "evaluating", "fit", "load_weights",
-           "progress", "read_tensors", "save_weights", "steps", "write_tensors"]
+__all__ = ["History", "Record", "adversarial_fit", "adversarial_steps", "cache_folder", "cached", "cosine", "ema_of",
+           "evaluating", "fit", "load_weights", "progress", "read_tensors", "save_weights", "steps", "write_tensors"]

@@ -818,7 +818,7 @@ checks.true(absolute <= 2, what="the absolute difference never passes 2, however
 # $q=p$, positive otherwise. For densities the sum becomes an integral. It is not a distance: swap $p$ and $q$ and the
 # number changes.
 
-# %% quote="course_utils.distributions:kl_divergence"
+# %% quote="course_utils.distributions.divergences:kl_divergence"
 
 # %% verifies=["1.10"] tags=["nbval-check-output"]
 p, q = torch.distributions.Dirichlet(torch.ones(6, dtype=torch.float64)).sample((2, 1_000))  # truths, forecasts

@@ -35,11 +35,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from course_utils import checks, coding, metrics, plots, shipped, training, widgets
+from course_utils import checks, coding, distributions, metrics, plots, shipped, training, widgets
 from course_utils.chapter import pick_budget, pick_device, record
 from course_utils.data import handwriting, images
 from course_utils.exercises import check, score
-from course_utils.models.autoregressive import baselines, made, outputs, pixelcnn, pixelrnn, sampling, transformer
+from course_utils.models.autoregressive import baselines, made, pixelcnn, pixelrnn, sampling, transformer
 from course_utils.nn.masked import causal_mask
 
 plots.style()
@@ -1264,11 +1264,11 @@ plots.show(
 
 # %% verifies=["2.12"]
 with torch.no_grad():
-    steps_log_p = outputs.tempered(tiny(all_images), 0.5).log_prob(all_images).flatten(1).sum(1)
+    steps_log_p = distributions.tempered(tiny(all_images), 0.5).log_prob(all_images).flatten(1).sum(1)
     p = tiny(all_images).probs
     squared = p**2 / (p**2 + (1 - p) ** 2)
     whole_log_p = (2 * tiny.log_prob(all_images)).log_softmax(0)
-checks.close(outputs.tempered(tiny(all_images), 0.5).probs, squared, what="T = ½ squares each factor and normalises it")
+checks.close(distributions.tempered(tiny(all_images), 0.5).probs, squared, what="T = ½ squares each factor and normalises it")
 checks.close(steps_log_p.exp().sum(), 1.0, what="tempered step by step, the sum is still 1")
 checks.fails(lambda: torch.allclose(steps_log_p, whole_log_p, atol=0.1), what="tempering steps tempers images")
 
@@ -1603,7 +1603,7 @@ checks.true(moved.T == earlier, what="every logit hears all earlier pixels, and 
 
 # %% verifies=["2.15"]
 weight, mu, log_scale = torch.tensor([[0.0, 0.6, -0.4], [-0.9, -0.1, 0.5], [-3.2, -2.6, -3.0]], dtype=torch.float64)
-mix = outputs.DiscretisedLogisticMixture(weight, mu, log_scale, levels=256)
+mix = distributions.DiscretisedLogisticMixture(weight, mu, log_scale, levels=256)
 p = mix.log_prob(mix.enumerate_support()).exp()
 checks.close(p.sum(), 1.0, what="256 levels sum to 1")
 edges = (torch.arange(1, 256).double()[:, None] - 0.5) / 127.5 - 1  # between two levels, on the axis from −1 to 1

@@ -102,5 +102,5 @@ def test_errors_say_what_is_wrong():
         densities.two_bumps(weight=1.0)
     with pytest.raises(ValueError, match="radii"):
         densities.rings(radii=())
-    with pytest.raises(ValueError, match="stds"):
-        densities.GaussianMixture(torch.zeros(3, 2), torch.ones(2))
+    with pytest.raises(ValueError, match="covariances"):
+        densities.GaussianMixture(torch.ones(3), torch.zeros(3, 2), torch.ones(2))

@@ -5,9 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from course_utils import checks
+from course_utils.distributions import DiscretisedLogisticMixture, Head, tempered
 from course_utils.models.autoregressive.baselines import LogisticPixels, PixelHistograms
 from course_utils.models.autoregressive.made import MADE, random_orders
-from course_utils.models.autoregressive.outputs import DiscretisedLogisticMixture, Head, tempered
 from course_utils.models.autoregressive.pixelcnn import GatedPixelCNN, PixelCNN
 from course_utils.models.autoregressive.pixelrnn import DiagonalBiLSTM, PixelRNN, RowLSTM, skew, unskew
 from course_utils.models.autoregressive.sampling import ancestral_sample, cached_sample, raster_order

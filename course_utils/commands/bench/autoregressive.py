@@ -15,9 +15,9 @@ import torch
 
 from course_utils import shipped, training
 from course_utils.data import images
+from course_utils.distributions import Head
 from course_utils.models.autoregressive.baselines import LogisticPixels, PixelHistograms
 from course_utils.models.autoregressive.made import MADE, random_orders
-from course_utils.models.autoregressive.outputs import Head
 from course_utils.models.autoregressive.pixelcnn import GatedPixelCNN, PixelCNN
 from course_utils.models.autoregressive.pixelrnn import DiagonalBiLSTM, PixelRNN, RowLSTM
 from course_utils.models.autoregressive.transformer import PixelTransformer

@@ -6,7 +6,7 @@ r"""Models that write :math:`p(x)=\prod_i p(x_i\mid x_{<i})`, so that Z = 1 by c
 * ``pixelrnn``: Row LSTM and Diagonal BiLSTM
 * ``transformer``: causal attention over the pixels as tokens
 * ``sampling``: ancestral sampling, naive and cached
-* ``outputs``: from the numbers of a network to a distribution over grey levels
+* ``labels``: labels that come with images, or do not
 
 Every model is a module whose ``forward(x, y=None)`` returns the distribution of all pixels given the ones before them,
 batch shape ``(B, C, H, W)``, over integer levels.

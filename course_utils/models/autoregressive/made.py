@@ -14,7 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils.models.autoregressive.outputs import Head, check_label, to_levels
+from course_utils.distributions import Head, to_levels
+from course_utils.models.autoregressive.labels import check_label
 from course_utils.models.autoregressive.sampling import ancestral_sample, raster_order
 from course_utils.nn.masked import MaskedLinear
 

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils.models.autoregressive.outputs import Head, as_pair, check_label, to_levels
+from course_utils.distributions import Head, to_levels
+from course_utils.models.autoregressive.labels import as_pair, check_label
 from course_utils.models.autoregressive.sampling import ConvCache, RowsAboveCache, cached_sample
 from course_utils.nn.masked import MaskedConv2d, MaskedRowConv2d, RowsAboveConv2d
 

@@ -9,7 +9,7 @@ Source of the caching: Ramachandran et al. 2017, arXiv:1704.06001.  Taught in ch
 import torch
 from torch.nn import functional as F
 
-from course_utils.models.autoregressive.outputs import inverse_cdf, tempered
+from course_utils.distributions import inverse_cdf, tempered
 
 
 def raster_order(shape):

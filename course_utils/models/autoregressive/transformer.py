@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils.models.autoregressive.outputs import Head, as_pair, check_label, to_levels
+from course_utils.distributions import Head, to_levels
+from course_utils.models.autoregressive.labels import as_pair, check_label
 from course_utils.models.autoregressive.sampling import cached_sample, raster_order
 from course_utils.nn.mlp import MLP
 

@@ -1,4 +1,4 @@
-"""From integer levels to distributions and back: what all autoregressive models of this folder share."""
+"""Distributions over grey levels: from a network's numbers to one, and back to images."""
 
 from dataclasses import dataclass
 
@@ -116,15 +116,3 @@ def tempered(distribution, temperature):
         return Bernoulli(logits=distribution.logits / temperature, validate_args=False)
     log_p = distribution.log_prob(distribution.enumerate_support()).movedim(0, -1)
     return Categorical(logits=log_p / temperature, validate_args=False)
-
-
-def as_pair(batch):
-    """A batch is x or (x, y): give (x, y), with y = None where there are no labels."""
-    return batch if isinstance(batch, (tuple, list)) else (batch, None)
-
-
-def check_label(n_classes, y):
-    """A conditional model needs labels and an unconditional one takes none: raises a ValueError that says which."""
-    if (y is None) != (n_classes == 0):
-        want = "labels y, (B,) integers" if n_classes else "no y: this model is not class-conditional"
-        raise ValueError(f"expected {want}; got {'none' if y is None else 'labels'}")

@@ -1,0 +1,35 @@
+"""The distributions of pixels and codes, each with its event dimensions set."""
+
+import torch
+from torch import distributions as D
+from torch import nn
+
+
+def gaussian(mu, log_var):
+    r"""Diagonal Gaussian with mean ``mu`` and variance ``exp(log_var)``, both ``(B, ...event)``.
+
+    The only place where a log-variance becomes a scale. ``log_prob`` returns ``(B,)``: it sums over the event.
+    """
+    return D.Independent(D.Normal(mu, (log_var / 2).exp()), mu.dim() - 1)
+
+
+def bernoulli(logits):
+    """Independent pixels in {0, 1} with the given logits ``(B, ...event)``; ``log_prob`` returns ``(B,)``."""
+    return D.Independent(D.Bernoulli(logits=logits), logits.dim() - 1)
+
+
+def standard_normal(*event, like=None):
+    """N(0, I) over ``event``, on the device and in the dtype of ``like`` (a tensor) when one is given."""
+    zeros = torch.zeros(*event) if like is None else like.new_zeros(*event)
+    return D.Independent(D.Normal(zeros, torch.ones_like(zeros)), len(event))
+
+
+class StandardNormal(nn.Module):
+    """The prior N(0, I) over ``(latent_dim,)``. Called without arguments, it returns the distribution."""
+
+    def __init__(self, latent_dim):
+        super().__init__()
+        self.register_buffer("origin", torch.zeros(latent_dim))
+
+    def forward(self):
+        return standard_normal(*self.origin.shape, like=self.origin)
