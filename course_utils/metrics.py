@@ -84,3 +84,153 @@ def linear_probe(features, labels, test_features, test_labels, weight_decay=1e-4
     with torch.enable_grad():
         optimizer.step(closure)
     return accuracy((x_test @ weight.T + bias).detach(), test_labels)
+
+
+# ---- samples against data: distances between sets of features (N, D), taught in chapter 05 ------------------------
+
+
+def frechet_distance(features, reference):
+    r"""Fréchet distance of two sets ``(N, D), (M, D)``, each seen as one Gaussian: squared feature units, a float.
+
+    .. math:: \|\mu_1-\mu_2\|^2 + \mathrm{tr}(\Sigma_1 + \Sigma_2 - 2(\Sigma_1^{1/2}\Sigma_2\Sigma_1^{1/2})^{1/2})
+
+    Biased upwards: two halves of one set have a distance above 0, the *floor*; quote the ratio to it (see
+    :func:`half_against_half`). With Inception features and 50,000 images it is called FID; with others it is not.
+    (Dowson & Landau 1982; Heusel et al. 2017, arXiv:1706.08500.) Taught in chapter 05.
+    """
+    a, b = _two_sets(features, reference)
+    shift = (a.mean(0) - b.mean(0)).square().sum()
+    cov_a, cov_b = torch.cov(a.T).reshape(a.shape[1], -1), torch.cov(b.T).reshape(b.shape[1], -1)
+    values, vectors = torch.linalg.eigh(cov_a)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    between = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()
+    return (shift + cov_a.trace() + cov_b.trace() - 2 * between).clamp(min=0).item()
+
+
+def kernel_distance(features, reference):
+    r"""Squared maximum mean discrepancy with the kernel :math:`(x^\top y/D + 1)^3`, unbiased: a float, 0 in the mean
+    for equal distributions, and sometimes below.
+
+    (Binkowski et al. 2018, eq. 4, arXiv:1801.01401.) Taught in chapter 05.
+    """
+    a, b = _two_sets(features, reference)
+    n, m = len(a), len(b)
+
+    def kernel(x, y):
+        return (x @ y.T / x.shape[1] + 1).pow(3)
+
+    within = [(kernel(x, x).sum() - (x.square().sum(1) / x.shape[1] + 1).pow(3).sum()) for x in (a, b)]
+    return (within[0] / (n * (n - 1)) + within[1] / (m * (m - 1)) - 2 * kernel(a, b).mean()).item()
+
+
+def density_coverage(features, reference, k=5):
+    r"""``(density, coverage)`` of samples ``(N, D)`` around a reference ``(M, D)``, two floats.
+
+    Around each reference point lies the ball that reaches to its k-th neighbour *in the reference*. Density: in how
+    many balls a sample lies, over k; about 1 for the truth, more when samples crowd where data are dense. Coverage:
+    the share of balls with a sample in them; about :math:`1-2^{-k}` for the truth at N = M. A point on the rim is
+    inside, so that copies of one image count as covered. (Naeem et al. 2020, eq. 5 and 6, arXiv:2002.09797.)
+    Taught in chapter 05.
+    """
+    a, b = _two_sets(features, reference)
+    if not 1 <= k < len(b):
+        raise ValueError(f"k must lie between 1 and one less than the {len(b)} reference points, got {k}")
+    inside, covered = 0, 0
+    for part in b.split(512):
+        radius = _distances(part, b).kthvalue(k + 1, dim=1).values       # the nearest is the point itself
+        hit = _distances(part, a) <= radius[:, None]
+        inside, covered = inside + hit.sum().item(), covered + hit.any(1).sum().item()
+    return inside / (k * len(a)), covered / len(b)
+
+
+def data_copying(features, training, test):
+    r"""How often a sample lies nearer to the training set than a test point does, ties counted half: a float.
+
+    .. math:: P(d(\text{sample}) < d(\text{test})), \qquad d(x) = \min_i\|x - x_i\| \text{ over the training set}
+
+    1/2: samples are as far from the training data as new data are. Near 1: they are copies. Below 1/2: they are
+    further away than data. (Meehan, Chaudhuri & Dasgupta 2020, section 3, arXiv:2004.05675.) Taught in chapter 05.
+    """
+    a, b = _two_sets(features, training)
+    c, _ = _two_sets(test, training)
+    return auroc(*(-nearest(part, b)[0] for part in (a, c)))
+
+
+def nearest(features, reference):
+    """Distance to the nearest point of ``reference``, and which it is: ``(N, D), (M, D) -> (N,), (N,)``."""
+    found = [_distances(part, reference).min(1) for part in features.split(512)]
+    return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])
+
+
+def half_against_half(distance, reference, n, generator, repeats=8):
+    """Mean and standard deviation of ``distance`` between two disjoint random parts of ``reference``, n points each.
+
+    What a perfect model would score: the *floor* that other distances are divided by. One split alone scatters by a
+    third. Taught in chapter 05.
+    """
+    if len(reference) < 2 * n:
+        raise ValueError(f"two disjoint parts of {n} need at least {2 * n} reference points, got {len(reference)}")
+    orders = [torch.randperm(len(reference), generator=generator).to(reference.device) for _ in range(repeats)]
+    found = torch.tensor([distance(reference[order[:n]], reference[order[n : 2 * n]]) for order in orders])
+    return found.mean().item(), found.std().item()
+
+
+def modes_and_fit(samples, centres, std, least=0.1):
+    r"""How samples ``(N, D)`` sit on a mixture of equal round Gaussians with these ``centres`` ``(K, D)`` and ``std``.
+
+    A dict of floats. ``on_mode``: share within 3 std of a centre. ``modes``: how many centres have at least ``least``
+    of their fair share N/K within 3 std: 40 of 10,000 for 25 modes. ``kl``: from the shares of the K modes and of
+    "elsewhere" to those of the truth, in nats. ``width``: standard deviation of a coordinate around the centre, of the
+    samples on modes, over that of the truth seen through the same window; below 1 the modes are too narrow.
+    The truth itself is on mode with probability 0.989 in the plane. Taught in chapter 05.
+    """
+    samples, centres = _two_sets(samples, centres)
+    n, (k, dims) = len(samples), centres.shape
+    distance, which = nearest(samples, centres)
+    on = distance <= 3 * std
+    counts = torch.bincount(which[on], minlength=k).double()
+    true_on, true_width = _window(dims)
+    shares = torch.cat([counts, (~on).sum().double()[None]]) / n
+    truth = torch.full_like(shares, true_on / k)
+    truth[-1] = 1 - true_on
+    width = (distance[on].square().mean() / dims).sqrt().item() / (std * true_width) if on.any() else 0.0
+    return {"modes": int((counts >= least * n / k).sum()), "on_mode": on.double().mean().item(),
+            "kl": (torch.special.xlogy(shares, shares) - torch.special.xlogy(shares, truth)).sum().item(),
+            "width": width}  # fmt: skip
+
+
+def _window(dims, reach=3.0):
+    """Probability that a standard normal in ``dims`` dimensions has a norm below ``reach``, and its std per coordinate
+    then."""
+    half, end = torch.tensor([dims / 2, dims / 2 + 1], dtype=torch.float64), torch.tensor(reach**2 / 2).double()
+    inside, second = torch.special.gammainc(half, end.expand(2)).tolist()  # E[|x|^2; inside] = dims * second
+    return inside, math.sqrt(second / inside)
+
+
+def sharpness(images):
+    r"""Mean squared response of the Laplacian, per pixel, of images ``(N, C, H, W)`` in [0, 1]: a float.
+
+    High where neighbouring pixels differ: strokes with hard edges, and noise as well. Quote it over that of test
+    images. Taught in chapter 05.
+    """
+    x = images
+    inner = 4 * x[..., 1:-1, 1:-1] - x[..., :-2, 1:-1] - x[..., 2:, 1:-1] - x[..., 1:-1, :-2] - x[..., 1:-1, 2:]
+    return inner.double().square().mean().item()
+
+
+def _distances(a, b):
+    """Euclidean distances ``(N, M)``, exactly 0 between equal points."""
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _two_sets(features, reference):
+    """Both as finite float64 matrices with the same number of columns."""
+    for name, value in (("features", features), ("reference", reference)):
+        if value.dim() != 2 or len(value) < 2:
+            raise ValueError(f"{name} must be (N, D) with N at least 2, got {tuple(value.shape)}")
+        if not value.isfinite().all():
+            raise ValueError(f"{name} must be finite, {int((~value.isfinite()).sum())} of its numbers are not")
+    if features.shape[1] != reference.shape[1]:
+        raise ValueError(f"both sets need the same number of columns, got {tuple(features.shape)} and "
+                         f"{tuple(reference.shape)}")
+    return features.detach().double(), reference.detach().double()

@@ -71,3 +71,11 @@ def test_fgsm_is_the_worst_small_step_and_stays_in_range():
     far = classifier.fgsm(model, x, y, 5.0)
     assert far.min() >= 0 and far.max() <= 1
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_features_are_what_the_last_layer_reads():
+    network, x = classifier.feature_network(), torch.rand(3, 1, 28, 28)
+    features = network.features(x)
+    assert features.shape == (3, 64) and features.min() >= 0
+    last = network.network[-1][-1]
+    torch.testing.assert_close(last(features).log_softmax(1), network(x).logits)
