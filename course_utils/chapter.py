@@ -6,31 +6,47 @@ import torch
 from IPython.display import display
 
 BUDGETS = ("smoke", "class", "full")
+SEEDS = 2**32  # how many there are: scikit-learn takes no larger ones
 METRICS_MIME = "application/vnd.course.metrics+json"
 
 
 def pick_device(device="auto"):
-    """``"auto"`` is CUDA where there is one, else the CPU; any other name is taken as it is.
+    """``"auto"`` is CUDA where there is one, else the CPU. Any other name is tried: a number is put there and read.
 
-    Raises ``ValueError`` for a CUDA device on a machine without one.
+    Raises ``ValueError`` for a name that torch does not know (``"gpu"``), for a device that this machine has not, and
+    for one that keeps no numbers (``"meta"``).
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    chosen = torch.device(device)
-    if chosen.type == "cuda" and not torch.cuda.is_available():
+    if isinstance(device, str) and device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not isinstance(device, str | torch.device):
+        raise ValueError(f"device is the name of a device, such as 'auto', 'cpu' or 'cuda:1', not {device!r}")
+    try:
+        chosen = torch.device(device)
+        torch.ones(1, device=chosen).item()
+    except Exception as error:  # torch raises a dozen kinds, from AssertionError to ModuleNotFoundError
+        why = str(error).strip().partition("\n")[0][:200]
         raise ValueError(
-            f"device={device!r} was asked for, but this machine has no CUDA device; use device='cpu' or 'auto'"
-        )
+            f"device={str(device)!r} cannot be used on this machine ({why}); use device='cpu' or 'auto', or a GPU that "
+            "torch finds: 'cuda', 'cuda:1', 'mps'"
+        ) from error
     return chosen
 
 
 def pick_budget(budget="auto", device="cpu"):
-    """``"auto"`` is ``"full"`` on a GPU and ``"class"`` on a CPU; the others are smoke, class and full themselves."""
+    """``"auto"`` is ``"full"`` on CUDA and ``"class"`` elsewhere; the others are smoke, class and full themselves."""
     if budget == "auto":
-        return "full" if torch.device(device).type == "cuda" else "class"
+        return "full" if str(device).partition(":")[0] == "cuda" else "class"
     if budget not in BUDGETS:
         raise ValueError(f"budget={budget!r} is not known; use one of auto, {', '.join(BUDGETS)}")
     return budget
+
+
+def pick_seed(seed=0):
+    """A whole number from 0 to 2³² − 1: what torch, NumPy and scikit-learn all take. ``ValueError`` for any other."""
+    whole = int(seed) if isinstance(seed, float) and seed.is_integer() else seed
+    if isinstance(whole, bool) or not isinstance(whole, int) or not 0 <= whole < SEEDS:
+        raise ValueError(f"seed must be a whole number from 0 to {SEEDS - 1}, got {seed!r}")
+    return whole
 
 
 def record(**numbers):
@@ -53,7 +69,11 @@ def record(**numbers):
                     value = value.item()  # a NumPy scalar
                 except (AttributeError, ValueError) as error:
                     raise ValueError(f"{name} is a {type(value).__name__}; record takes numbers and strings") from error
-            if not math.isfinite(value):
+            try:
+                finite = math.isfinite(value)
+            except (TypeError, OverflowError) as error:  # complex, or a whole number beyond every float
+                raise ValueError(f"{name} is a {type(value).__name__} that is no finite float") from error
+            if not finite:
                 raise ValueError(f"{name} is {value}: not a finite number")
         values[name] = value
     width = max(map(len, values))

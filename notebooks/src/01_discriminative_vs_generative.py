@@ -32,13 +32,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE
 
 from course_utils import checks, distributions, metrics, plots, training, widgets
-from course_utils.chapter import pick_budget, pick_device, record
+from course_utils.chapter import pick_budget, pick_device, pick_seed, record
 from course_utils.data import densities, handwriting, images
 from course_utils.exercises import check, score
 from course_utils.models import classifier, energy
 
 plots.style()
-device = pick_device(device)
+seed, device = pick_seed(seed), pick_device(device)
 budget = pick_budget(budget, device)
 torch.manual_seed(seed)
 n_train = {"smoke": 1_000, "class": 10_000, "full": None}[budget]

@@ -36,14 +36,14 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from course_utils import checks, coding, distributions, metrics, plots, shipped, training, widgets
-from course_utils.chapter import pick_budget, pick_device, record
+from course_utils.chapter import pick_budget, pick_device, pick_seed, record
 from course_utils.data import handwriting, images
 from course_utils.exercises import check, score
 from course_utils.models.autoregressive import baselines, made, pixelcnn, pixelrnn, sampling, transformer
 from course_utils.nn.masked import causal_mask
 
 plots.style()
-device = pick_device(device)
+seed, device = pick_seed(seed), pick_device(device)
 budget = pick_budget(budget, device)
 torch.manual_seed(seed)
 n_train = {"smoke": 1_000, "class": None, "full": None}[budget]

@@ -31,14 +31,14 @@ from sklearn.mixture import GaussianMixture
 from torch import nn
 
 from course_utils import checks, distributions, metrics, plots, shipped, training, widgets
-from course_utils.chapter import pick_budget, pick_device, record
+from course_utils.chapter import pick_budget, pick_device, pick_seed, record
 from course_utils.data import images
 from course_utils.exercises import check, score
 from course_utils.models import autoencoder
 from course_utils.nn.mlp import MLP
 
 plots.style()
-device = pick_device(device)
+seed, device = pick_seed(seed), pick_device(device)
 budget = pick_budget(budget, device)
 torch.manual_seed(seed)
 n_train = {"smoke": 500, "class": 6_000, "full": None}[budget]

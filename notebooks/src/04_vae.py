@@ -31,7 +31,7 @@ from torch import nn
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
 from course_utils import checks, metrics, plots, shipped, training, widgets
-from course_utils.chapter import pick_budget, pick_device, record
+from course_utils.chapter import pick_budget, pick_device, pick_seed, record
 from course_utils.data import handwriting, images
 from course_utils.distributions import BernoulliHead, FixedGaussianHead, GaussianHead
 from course_utils.exercises import check, score
@@ -42,7 +42,7 @@ from course_utils.nn.mlp import MLP
 
 # %%
 plots.style()
-device = pick_device(device)
+seed, device = pick_seed(seed), pick_device(device)
 budget = pick_budget(budget, device)
 torch.manual_seed(seed)
 n_train = {"smoke": 400, "class": 8_000, "full": 60_000 if dataset == "handwriting" else None}[budget]
