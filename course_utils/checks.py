@@ -4,15 +4,30 @@ Each check prints one line when it holds and raises :class:`CheckFailed` when it
 what came. A law takes callables and tensors; it knows no model.
 """
 
+import math
+import sys
+
 import torch
+
+from course_utils import expect
 
 
 class CheckFailed(AssertionError):
     """A law did not hold."""
 
 
+def say(text):
+    """Print, with "ok" for ✓ and "?" for whatever else the encoding of the output cannot hold (cp1252, gbk, ascii)."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.replace("✓", "ok").encode(encoding, "replace").decode(encoding)
+    print(text)
+
+
 def _passed(what):
-    print(f"✓ {what}")
+    say(f"✓ {what}")
 
 
 def _tensor(value):
@@ -26,6 +41,8 @@ def _show(value):
 
 def close(actual, expected, *, what, rtol=1e-5, atol=1e-6):
     """Every entry of ``actual`` is within ``atol + rtol·|expected|`` of ``expected``, which may broadcast."""
+    expect.number(rtol, "rtol", low=0)
+    expect.number(atol, "atol", low=0)
     a, e = _tensor(actual), _tensor(expected)
     dtype = torch.promote_types(a.dtype, e.dtype)
     if a.numel() == 0 or torch.broadcast_shapes(a.shape, e.shape) != a.shape:
@@ -47,8 +64,9 @@ def true(condition, *, what):
     condition = torch.as_tensor(condition)
     if condition.numel() == 0:
         raise CheckFailed(f"{what}: nothing to check, the condition is empty")
+    expect.booleans(condition, "the condition")
     if not condition.all():
-        raise CheckFailed(f"{what}: does not hold for {int((~condition.bool()).sum())} of {condition.numel()}")
+        raise CheckFailed(f"{what}: does not hold for {int((~condition).sum())} of {condition.numel()}")
     _passed(what)
 
 
@@ -56,7 +74,7 @@ def fails(law, *, what):
     """``law()`` is broken: it returns something false or raises :class:`AssertionError`."""
     try:
         result = law()
-        held = bool(torch.as_tensor(result).all()) if result is not None else True
+        held = result is None or bool(expect.booleans(torch.as_tensor(result), "what the law returns").all())
     except AssertionError:
         held = False
     if held:
@@ -70,11 +88,17 @@ def monte_carlo(samples, expected, *, what, sigmas=5.0):
     For independent samples of finite variance this fails by bad luck with probability about 6e-7 per entry at the
     default of 5 standard errors.
     """
-    samples = _tensor(samples)
-    if samples.shape[0] < 2:
-        raise ValueError(f"a Monte Carlo check needs at least 2 samples, got {samples.shape[0]}")
+    samples, expected = expect.floats(_tensor(samples), "samples"), _tensor(expected)
+    expect.number(sigmas, "sigmas", above=0)
+    if samples.ndim == 0 or samples.shape[0] < 2:
+        raise ValueError(f"expected at least 2 samples for a Monte Carlo check, got {expect.came(samples)}")
+    if expected.shape not in (samples.shape[1:], ()):
+        raise CheckFailed(f"{what}: samples have shape {tuple(samples.shape)}, so one has {tuple(samples.shape[1:])}; "
+                          f"what was expected has {tuple(expected.shape)}")
+    if not samples.isfinite().all():
+        raise CheckFailed(f"{what}: {int((~samples.isfinite()).sum())} of {samples.numel()} numbers are not finite")
     error = samples.std(0) / samples.shape[0] ** 0.5
-    distance = (samples.mean(0) - _tensor(expected)).abs()
+    distance = (samples.mean(0) - expected).abs()
     worst = (distance / error.clamp_min(torch.finfo(error.dtype).tiny)).max()
     if not (distance <= sigmas * error).all():
         raise CheckFailed(
@@ -87,7 +111,9 @@ def monte_carlo(samples, expected, *, what, sigmas=5.0):
 def grid(*ranges, n=201, dtype=torch.float64):
     """Midpoints of ``n`` cells along each ``(low, high)``: points ``(n**d, d)`` and the volume of one cell."""
     axes, volume = [], 1.0
+    expect.count(n, "n")
     for low, high in ranges:
+        expect.number(high, "the upper end of a range", above=expect.number(low, "the lower end of a range"))
         step = (high - low) / n
         axes.append(low + step * (torch.arange(n, dtype=dtype) + 0.5))
         volume *= step
@@ -97,13 +123,14 @@ def grid(*ranges, n=201, dtype=torch.float64):
 def integrates_to_one(log_prob, *ranges, what, n=201, atol=1e-3):
     r""":math:`\int \exp(\log p) = 1` by the midpoint rule on a grid; ``log_prob: (N, d) -> (N,)``. Use for d ≤ 2."""
     points, volume = grid(*ranges, n=n)
-    total = (log_prob(points).double().logsumexp(0)).exp() * volume
+    log_p = expect.floats(log_prob(points), "log_prob(points)", len(points))
+    total = log_p.double().logsumexp(0).exp() * volume
     close(total, 1.0, what=what, rtol=0.0, atol=atol)
 
 
 def all_binary(*shape, dtype=torch.float32):
     """All 2^d binary arrays of a shape: ``(2**d, *shape)``. For d up to about 20."""
-    d = int(torch.tensor(shape).prod())
+    d = math.prod(expect.shape(shape, n_dims=len(shape)))
     if d > 20:
         raise ValueError(f"{d} binary variables have 2^{d} states: too many to list; use at most 20")
     codes = torch.arange(2**d)
@@ -114,7 +141,8 @@ def all_binary(*shape, dtype=torch.float32):
 def sums_to_one(log_prob, states, *, what, atol=1e-5):
     r""":math:`\sum_x p(x) = 1` over every state; ``log_prob: (N, ...) -> (N,)`` in nats."""
     with torch.no_grad():
-        total = log_prob(states).double().logsumexp(0).exp()
+        log_p = expect.floats(log_prob(states), "log_prob(states)", len(states))
+    total = log_p.double().logsumexp(0).exp()
     close(total, 1.0, what=what, rtol=0.0, atol=atol)
 
 
@@ -136,6 +164,11 @@ def frequencies(counts, probabilities, *, what, failure_rate=1e-6):
     if len(counts) < 2 or len(counts) != len(probabilities):
         raise ValueError(f"counts and probabilities need one entry an outcome, at least 2; got {len(counts)} and "
                          f"{len(probabilities)}")
+    expect.inside(counts, "counts", 0)
+    expect.probabilities(probabilities, "probabilities")
+    expect.number(failure_rate, "failure_rate", above=0, below=1)
+    if not counts.sum() > 0:
+        raise ValueError("expected counts of at least one draw, got none")
     if counts[probabilities == 0].any():
         raise CheckFailed(f"{what}: an outcome of probability 0 was drawn")
     expected = probabilities / probabilities.sum() * counts.sum()
@@ -160,8 +193,10 @@ def causal(function, x, order=None, *, what, strict=True):
     """
     x = x.detach().reshape(1, -1)
     jacobian = torch.autograd.functional.jacobian(lambda v: function(v).sum(0), x).reshape(x.shape[1], x.shape[1])
-    order = torch.arange(x.shape[1]) if order is None else order
+    order = torch.arange(x.shape[1]) if order is None else expect.order(order, x.shape[1])
     order = order.to(x.device)
+    if jacobian.isnan().any():
+        raise CheckFailed(f"{what}: {int(jacobian.isnan().sum())} of {jacobian.numel()} derivatives are NaN")
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order), device=x.device)
     later = rank.unsqueeze(0) >= rank.unsqueeze(1) if strict else rank.unsqueeze(0) > rank.unsqueeze(1)

@@ -4,9 +4,13 @@ import math
 
 import torch
 
+from course_utils import expect
+
 
 def accuracy(logits, labels):
     """Share of rows of ``(B, K)`` scores whose largest entry is the label ``(B,)``; a float in [0, 1]."""
+    expect.no_nan(expect.floats(logits, "logits", "B", "K"), "logits")
+    labels = expect.labels(labels, *logits.shape)
     return (logits.argmax(-1) == labels).double().mean().item()
 
 
@@ -16,13 +20,8 @@ def auroc(scores_in, scores_out):
     ``scores_in (N,)``, ``scores_out (M,)``, higher means "looks like the data". 1 is perfect, 0.5 is a coin, below 0.5
     means the outliers look *more* like the data than the data do. (Hanley & McNeil 1982.) Taught in chapter 01.
     """
-    if len(scores_in) == 0 or len(scores_out) == 0:
-        raise ValueError(f"auroc needs both kinds, got {len(scores_in)} inliers and {len(scores_out)} outliers")
-    inside, _ = torch.as_tensor(scores_in).double().sort()
-    outside = torch.as_tensor(scores_out).double().to(inside.device)
-    if inside.isnan().any() or outside.isnan().any():
-        bad = int(inside.isnan().sum()), int(outside.isnan().sum())
-        raise ValueError(f"auroc got NaN scores: {bad[0]} among the inliers, {bad[1]} among the outliers")
+    inside, _ = expect.no_nan(expect.floats(scores_in, "scores_in", "N"), "scores_in").double().sort()
+    outside = expect.no_nan(expect.floats(scores_out, "scores_out", "M"), "scores_out").double().to(inside.device)
     below = torch.searchsorted(inside, outside, right=False)  # inliers strictly below each outlier
     not_above = torch.searchsorted(inside, outside, right=True)
     wins = (len(inside) - not_above).double() + 0.5 * (not_above - below).double()
@@ -34,17 +33,23 @@ def log_score(log_probs, labels):
 
     (Good 1952; Gneiting & Raftery 2007.) Taught in chapter 01.
     """
+    expect.probabilities(expect.floats(log_probs, "log_probs", "B", "K").exp(), "exp(log_probs)")
+    labels = expect.labels(labels, *log_probs.shape)
     return -log_probs.gather(-1, labels.unsqueeze(-1)).mean().item()
 
 
 def brier_score(probabilities, labels):
     r"""Mean of :math:`\sum_k (p_k - [y=k])^2`, in [0, 2]; ``probabilities (B, K)``. (Brier 1950.) Chapter 01."""
+    expect.probabilities(probabilities, "probabilities", "B", "K")
+    labels = expect.labels(labels, *probabilities.shape)
     target = torch.nn.functional.one_hot(labels, probabilities.shape[-1]).to(probabilities)
     return (probabilities - target).square().sum(-1).mean().item()
 
 
 def calibration_curve(probabilities, labels, n_bins=10):
     """Mean confidence, accuracy and count in equal bins of confidence: three tensors ``(n_bins,)``, NaN where empty."""
+    expect.probabilities(probabilities, "probabilities", "B", "K")
+    labels, n_bins = expect.labels(labels, *probabilities.shape), expect.count(n_bins, "n_bins")
     confidence, predicted = probabilities.max(-1)
     correct = (predicted == labels).to(confidence)
     index = (confidence * n_bins).long().clamp_max(n_bins - 1)
@@ -56,7 +61,8 @@ def calibration_curve(probabilities, labels, n_bins=10):
 
 def bits_per_dim(log_prob, n_dims):
     r"""Bits per dimension :math:`-\log p(x) / (D \log 2)` from nats; ``log_prob (B,)``. For discrete x."""
-    return -log_prob / (n_dims * math.log(2.0))
+    expect.no_nan(expect.floats(log_prob, "log_prob"), "log_prob")
+    return -log_prob / (expect.count(n_dims, "n_dims") * math.log(2.0))
 
 
 def linear_probe(features, labels, test_features, test_labels, weight_decay=1e-4, max_iter=300):
@@ -67,6 +73,12 @@ def linear_probe(features, labels, test_features, test_labels, weight_decay=1e-4
     deterministic. A float in [0, 1].
     Taught in chapter 03.
     """
+    expect.finite(expect.floats(features, "features", "N", "D"), "features")
+    expect.finite(expect.floats(test_features, "test_features", "M", features.shape[1], like=features), "test_features")
+    labels = expect.labels(labels, len(features), name="labels")
+    test_labels = expect.labels(test_labels, len(test_features), int(labels.max()) + 1, "test_labels")
+    expect.number(weight_decay, "weight_decay", low=0)
+    expect.count(max_iter, "max_iter")
     centre, spread = features.mean(0), features.std(0).clamp(min=1e-3)
     x, x_test = (features - centre) / spread, (test_features - centre) / spread
     weight = x.new_zeros(int(labels.max()) + 1, x.shape[1], requires_grad=True)

@@ -1,6 +1,8 @@
 """Each law passes on a model that keeps it and fails on one that breaks it."""
 
+import io
 import math
+import sys
 
 import pytest
 import torch
@@ -119,3 +121,45 @@ def test_causal_sees_a_leak_and_a_constant():
     checks.causal(lambda v: v, x, what="may see itself", strict=False)
     with pytest.raises(CheckFailed, match="no output depends"):
         checks.causal(lambda v: v * 0, x, what="constant")
+
+
+NAN, NANS = float("nan"), torch.tensor([0.0, float("nan"), 1.0])
+
+
+@pytest.mark.parametrize("law", [
+    lambda: checks.close(NANS, NANS, what="x"),
+    lambda: checks.close(1.0, 2.0, rtol=float("inf"), what="x"),
+    lambda: checks.close(1.0, 2.0, atol=NAN, what="x"),
+    lambda: checks.true(NAN, what="x"),
+    lambda: checks.true(NANS, what="x"),
+    lambda: checks.true(torch.ones(3), what="a tensor of numbers says nothing about what holds"),
+    lambda: checks.fails(lambda: NAN, what="x"),
+    lambda: checks.monte_carlo(torch.cat([NANS, torch.zeros(100)]), 0.0, what="x"),
+    lambda: checks.monte_carlo(torch.zeros(100, 2), torch.zeros(100, 1), what="x"),
+    lambda: checks.monte_carlo(torch.randn(100) + 5, 0.0, sigmas=float("inf"), what="x"),
+    lambda: checks.monte_carlo(torch.zeros(100), NAN, what="x"),
+    lambda: checks.integrates_to_one(lambda x: x.sum(1) * NAN, (0.0, 1.0), what="x"),
+    lambda: checks.integrates_to_one(lambda x: torch.zeros(len(x), 1), (0.0, 1.0), what="a column is no (N,)"),
+    lambda: checks.integrates_to_one(lambda x: x.sum(1) * 0, (1.0, 1.0), what="x"),
+    lambda: checks.sums_to_one(lambda x: x.sum(1) * NAN, checks.all_binary(3), what="x"),
+    lambda: checks.gradient(lambda x: x * NAN, torch.ones(3), torch.ones(3), what="x"),
+    lambda: checks.frequencies(torch.tensor([NAN, 50.0]), torch.tensor([0.5, 0.5]), what="x"),
+    lambda: checks.frequencies(torch.tensor([50, 50]), torch.tensor([NAN, 0.5]), what="x"),
+    lambda: checks.frequencies(torch.tensor([50, 50]), torch.tensor([5.0, 5.0]), what="probabilities sum to 10"),
+    lambda: checks.frequencies(torch.tensor([0, 0]), torch.tensor([0.5, 0.5]), what="x"),
+    lambda: checks.causal(lambda x: x.cumsum(1) * NAN, torch.zeros(1, 3), strict=False, what="x"),
+    lambda: checks.causal(lambda x: x.cumsum(1) - x, torch.zeros(1, 3), torch.tensor([0, 0, 1]), what="no order"),
+])
+def test_no_law_passes_on_what_is_no_number(law):
+    with pytest.raises((ValueError, checks.CheckFailed)):
+        law()
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "gbk", "cp950", "ascii", "utf-8", "latin-1", "shift_jis"])
+def test_a_law_that_holds_passes_under_any_encoding_of_the_output(encoding, monkeypatch):
+    output = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding=encoding, write_through=True))
+    checks.true(True, what="ELBO ≤ log p: 3 σ, Δ, π₀ and χ²")
+    checks.close(1.0, 1.0, what="plain")
+    lines = output.getvalue().decode(encoding).splitlines()
+    assert lines[1] in ("✓ plain", "ok plain") and "ELBO" in lines[0] and lines[0].endswith(("χ²", "?", "χ?", "?²"))

@@ -21,12 +21,12 @@ def test_auroc_agrees_with_scikit_learn(ties):
 
 def test_auroc_of_the_same_scores_is_a_coin_and_of_none_an_error():
     assert metrics.auroc(torch.ones(3), torch.ones(4)) == 0.5
-    with pytest.raises(ValueError, match="needs both kinds"):
+    with pytest.raises(ValueError, match=r"scores_out to be floats of shape \(M,\)"):
         metrics.auroc(torch.ones(3), torch.ones(0))
 
 
 def test_auroc_does_not_rank_what_is_not_a_number():
-    with pytest.raises(ValueError, match="2 among the inliers, 0 among the outliers"):
+    with pytest.raises(ValueError, match="scores_in to be numbers, got 2 NaN"):
         metrics.auroc(torch.tensor([math.nan, math.nan, 1.0]), torch.zeros(3))
     assert metrics.auroc(torch.tensor([0.0, 1.0]), torch.tensor([-math.inf])) == 1
 
