@@ -209,3 +209,39 @@ def causal(function, x, order=None, *, what, strict=True):
     if x.shape[1] > 1 and not (jacobian != 0).any():
         raise CheckFailed(f"{what}: no output depends on any input")
     _passed(what)
+
+
+def log_det(transform, x, *, what, rtol=1e-4, atol=1e-5):
+    r"""The declared log_det is :math:`\log|\det\partial z/\partial x|` by autograd, at every point of ``x``.
+
+    ``transform: (B, …) -> (z, log_det)``, one example apart from the others; the event is small, since the whole
+    Jacobian is formed. A log_det that is 0 everywhere is refused: a formula that forgets it would pass. Taught in
+    chapter 06.
+    """
+    declared = transform(x)[1]
+    if declared.shape != x.shape[:1]:
+        raise CheckFailed(f"{what}: log_det has shape {tuple(declared.shape)}, expected one number a point, "
+                          f"({x.shape[0]},)")
+    true_ones = []
+    for point in x:
+        jacobian = torch.autograd.functional.jacobian(lambda v: transform(v[None])[0][0].flatten(), point)
+        true_ones.append(torch.linalg.slogdet(jacobian.reshape(point.numel(), point.numel())).logabsdet)
+    true_ones = torch.stack(true_ones)
+    if (true_ones.abs() < 1e-6).all():
+        raise CheckFailed(f"{what}: log|det| is 0 at every point, so nothing is tested; use weights that are not the "
+                          "identity")
+    close(declared, true_ones, what=what, rtol=rtol, atol=atol)
+
+
+def inverse(forward, backward, x, *, what, rtol=1e-4, atol=1e-5):
+    """``backward`` undoes ``forward`` at ``x``, and ``forward`` undoes ``backward`` at what ``x`` becomes.
+
+    A map that leaves ``x`` as it is is refused: it cannot tell an inverse from no inverse. Taught in chapter 06.
+    """
+    z = forward(x)
+    if z.shape == x.shape and torch.allclose(z, x, rtol=1e-6, atol=1e-6):
+        raise CheckFailed(f"{what}: the map is the identity at these points, so nothing is tested")
+    back = backward(z)
+    close(back, x, what=f"{what}: back to x", rtol=rtol, atol=atol)
+    between = (z + z.roll(1, 0)) / 2                            # other points, inside whatever box z lives in
+    close(forward(backward(between)), between, what=f"{what}: back to z", rtol=rtol, atol=atol)

@@ -163,3 +163,38 @@ def test_a_law_that_holds_passes_under_any_encoding_of_the_output(encoding, monk
     checks.close(1.0, 1.0, what="plain")
     lines = output.getvalue().decode(encoding).splitlines()
     assert lines[1] in ("✓ plain", "ok plain") and "ELBO" in lines[0] and lines[0].endswith(("χ²", "?", "χ?", "?²"))
+
+
+# ---- laws of invertible maps -----------------------------------------------------------------------------------------
+MATRIX = torch.tensor([[2.0, 1.0], [0.5, 1.5]]).double()
+
+
+def linear_map(x):
+    return x @ MATRIX.T, torch.linalg.slogdet(MATRIX).logabsdet.expand(len(x))
+
+
+def test_log_det_accepts_the_true_one_and_names_a_wrong_one():
+    x = torch.randn(4, 2).double()
+    checks.log_det(linear_map, x, what="linear")
+    with pytest.raises(CheckFailed, match="linear: 4 of 4 differ"):
+        checks.log_det(lambda x: (linear_map(x)[0], -linear_map(x)[1]), x, what="linear")
+    with pytest.raises(CheckFailed, match="expected one number a point"):
+        checks.log_det(lambda x: (linear_map(x)[0], linear_map(x)[1].sum()), x, what="linear")
+
+
+def test_log_det_refuses_a_map_whose_log_det_is_always_zero():
+    with pytest.raises(CheckFailed, match="nothing is tested"):
+        checks.log_det(lambda x: (x + 1, x.new_zeros(len(x))), torch.randn(3, 2).double(), what="shift")
+
+
+def test_inverse_wants_both_ways_and_a_map_that_moves():
+    x = torch.randn(4, 2).double()
+    forward, back = lambda x: linear_map(x)[0], torch.linalg.inv(MATRIX).T
+    checks.inverse(forward, lambda z: z @ back, x, what="linear")
+    with pytest.raises(CheckFailed, match="back to x"):
+        checks.inverse(forward, lambda z: 1.01 * z @ back, x, what="linear")
+    table = {tuple(z.tolist()): point for z, point in zip(forward(x), x, strict=True)}
+    with pytest.raises(CheckFailed, match="back to z"):      # right at the images of x, nowhere else
+        checks.inverse(forward, lambda z: torch.stack([table.get(tuple(p.tolist()), p) for p in z]), x, what="table")
+    with pytest.raises(CheckFailed, match="the map is the identity"):
+        checks.inverse(lambda x: x, lambda z: z, x, what="identity")

@@ -10,13 +10,19 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
 
 from course_utils import training
-from course_utils.distributions import GaussianHead, Head, MixturePrior
+from course_utils.data import images
+from course_utils.distributions import GaussianHead, Head, MixturePrior, StandardNormal
 from course_utils.models import autoencoder, classifier, energy, vae, vqvae
 from course_utils.models.autoregressive import baselines, pixelcnn, pixelrnn, transformer
 from course_utils.models.autoregressive import made as made_family
+from course_utils.models.flow import coupling, glow, tarflow
+from course_utils.models.flow.autoregressive import MaskedAffine, Reversed
+from course_utils.models.flow.flow import Dequantised, Flow, FlowEncoder
 from course_utils.models.gan import model as gan
+from course_utils.nn.masked import MaskedMLP
 
 B, K = 6, 3  # batch, classes
 
@@ -66,6 +72,28 @@ def both_players(model):
     return lambda batch: {"loss": model.critic_loss(batch)["loss"] + model.generator_loss(batch)["loss"]}
 
 
+def masked_network(n, n_context=0):
+    return MaskedMLP(made_family.made_masks(torch.arange(n), (12,), 2), 2, n_context)
+
+
+def masked_flow():
+    return Flow(StandardNormal(2), [MaskedAffine(masked_network(2)), Reversed(), MaskedAffine(masked_network(2))])
+
+
+def cube_flow():
+    log_p = torch.randn(1, 4, 4, 5).log_softmax(-1)
+    flow = coupling.cube_flow(log_p, lambda n: nn.Conv2d(1, n, 3, padding=1), 2, 4)
+    return Dequantised(flow, 5, images.dequantise)
+
+
+def iaf_vae():
+    model = vae.mlp_vae((1, 8, 8), (10,), 3)
+    head = GaussianHead(nn.Sequential(nn.Flatten(), nn.Linear(64, 6)))
+    context = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    model.encoder = FlowEncoder(head, context, [MaskedAffine(masked_network(3, 4))])
+    return model
+
+
 CASES = [
     Case("logistic regression", lambda: classifier.logistic_regression(64, K), lambda: with_labels(grey_images())),
     Case("small CNN", lambda: classifier.small_cnn(1, K, width=4), lambda: with_labels(grey_images())),
@@ -101,6 +129,17 @@ CASES = [
          lambda: with_labels(binary_images()), "log_prob sample", binary, given=True),
     Case("pixel transformer", lambda: transformer.PixelTransformer((1, 8, 8), width=16, n_blocks=1), binary_images,
          "log_prob sample", binary),
+    Case("affine couplings", lambda: coupling.affine_flow(2, 3, (8,)), points, "log_prob sample"),
+    Case("spline couplings", lambda: coupling.spline_flow(2, 3, (8,)), points, "log_prob sample"),
+    Case("masked flow", masked_flow, points, "log_prob sample"),
+    Case("Glow", lambda: glow.glow((1, 8, 8), 2, 2, 6), grey_images, "log_prob sample"),
+    Case("Glow, LU", lambda: glow.glow((1, 8, 8), 1, 2, 6, conv=glow.InvertibleConvLU), grey_images, "log_prob sample"),
+    Case("TarFlow given the class",
+         lambda: tarflow.tarflow((1, 8, 8), lambda width: transformer.TransformerBlock(width, 2), width=8, n_flows=2,
+                                 n_blocks=1, patch=4, n_classes=K),
+         lambda: with_labels(grey_images()), "log_prob sample", given=True),
+    Case("dequantised flow on the cube", cube_flow, lambda: (4 * grey_images(4)).round() / 4, "elbo sample", unit),
+    Case("VAE with an IAF posterior", iaf_vae, binary_images, "elbo sample", binary),
     Case("VQ-VAE", lambda: vqvae.conv_vqvae((1, 8, 8), 6, width=8, word_width=4), binary_images),
     Case("VQ-VAE, learned scale",
          lambda: vqvae.conv_vqvae((2, 8, 8), 6, width=8, word_width=4, head=partial(GaussianHead, min_scale=0.1)),

@@ -159,12 +159,13 @@ def binarise(x: Tensor) -> Tensor:
     return torch.bernoulli(x)
 
 
-def dequantise(x: Tensor) -> Tensor:
-    """Grey values k/255 spread evenly over the bin [k/256, (k+1)/256), so that a density over them makes sense.
+def dequantise(x: Tensor, levels: int = 256) -> Tensor:
+    """Grey level k of K, k/(K − 1) in ``x``, spread evenly over its bin [k/K, (k + 1)/K): then a density makes sense.
 
+    The bin has the full width 1/K: 1/256 for 256 levels, 1/17 for the 17 of the digits.
     (Uria, Murray & Larochelle 2013, arXiv:1306.0186; Theis et al. 2016, section 3.1, arXiv:1511.01844.)
     """
-    return (255 * x + torch.rand_like(x)) / 256
+    return ((levels - 1) * x + torch.rand_like(x)) / levels
 
 
 def binarised(data: Data, seed: int = 0) -> Data:

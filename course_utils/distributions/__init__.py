@@ -4,13 +4,13 @@ Everything that is a probability is a :class:`torch.distributions.Distribution`,
 come from one tested place and nobody writes a Gaussian constant twice.
 
 * ``divergences``: KL, Jensen-Shannon and entropy of finitely many outcomes
-* ``basic``: diagonal Gaussians, independent Bernoulli pixels, N(0, I)
+* ``basic``: diagonal Gaussians, independent Bernoulli pixels, N(0, I), the uniform cube
 * ``mixtures``: mixtures of Gaussians, fixed and learned
 * ``heads``: from a network's numbers to a distribution over images or codes
 * ``levels``: distributions over grey levels
 """
 
-from course_utils.distributions.basic import StandardNormal, bernoulli, gaussian, standard_normal
+from course_utils.distributions.basic import StandardNormal, UnitCube, bernoulli, gaussian, standard_normal
 from course_utils.distributions.divergences import entropy_of, jensen_shannon, kl_divergence
 from course_utils.distributions.heads import BernoulliHead, FixedGaussianHead, GaussianHead, shape_for
 from course_utils.distributions.levels import (
@@ -24,5 +24,5 @@ from course_utils.distributions.levels import (
 from course_utils.distributions.mixtures import GaussianMixture, MixturePrior
 
 __all__ = ["BernoulliHead", "DiscretisedLogisticMixture", "FixedGaussianHead", "GaussianHead", "GaussianMixture",
-           "Head", "MixturePrior", "StandardNormal", "bernoulli", "entropy_of", "from_levels", "gaussian",
+           "Head", "MixturePrior", "StandardNormal", "UnitCube", "bernoulli", "entropy_of", "from_levels", "gaussian",
            "inverse_cdf", "jensen_shannon", "kl_divergence", "shape_for", "standard_normal", "tempered", "to_levels"]

@@ -33,3 +33,14 @@ class StandardNormal(nn.Module):
 
     def forward(self):
         return standard_normal(*self.origin.shape, like=self.origin)
+
+
+class UnitCube(nn.Module):
+    """The uniform distribution on [0, 1]^D over ``event``: density 1, log-density 0. Called without arguments."""
+
+    def __init__(self, *event):
+        super().__init__()
+        self.register_buffer("corner", torch.zeros(event))
+
+    def forward(self):
+        return D.Independent(D.Uniform(self.corner, torch.ones_like(self.corner)), self.corner.dim())

@@ -37,6 +37,17 @@ class ResidualBlock(nn.Module):
         return x + self.mix(F.relu(self.conv(F.relu(x))))
 
 
+class ConvStack(nn.Sequential):
+    """3×3, 1×1, 3×3 convolutions, ReLU between them: ``(B, n_in, H, W) -> width channels -> (B, n_out, H, W)``."""
+
+    def __init__(self, n_in, width, n_out):
+        super().__init__(
+            nn.Conv2d(n_in, width, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(width, width, 1), nn.ReLU(),
+            nn.Conv2d(width, n_out, 3, padding=1),
+        )  # fmt: skip
+
+
 class ConvEncoder(nn.Sequential):
     """Two halvings, then one linear layer: ``(B, C, H, W) -> (B, n_out)``."""
 

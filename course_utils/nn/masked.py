@@ -121,3 +121,33 @@ class MaskedLinear(nn.Module):
 
     def forward(self, x):
         return F.linear(x, self.weight * self.mask, self.bias)
+
+
+class MaskedMLP(nn.Module):
+    """A fully connected network with given masks, ``(B, D) -> (B, D, n_outputs)``: MADE's wiring for any purpose.
+
+    ``masks``: those of ``made_masks`` (chapter 02): one for each hidden layer, then two that lead to the outputs, from
+    the last hidden layer and directly from the inputs. With ``n_context`` the network is also told a vector
+    ``(B, n_context)``, which every unit may see. It starts by answering 0.
+    """
+
+    def __init__(self, masks, n_outputs, n_context=0, activation=F.relu):
+        super().__init__()
+        *hidden, last, direct = masks
+        self.n_outputs, self.activation = n_outputs, activation
+        self.layers = nn.ModuleList(MaskedLinear(mask) for mask in hidden)
+        self.out, self.direct = MaskedLinear(last), MaskedLinear(direct)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.direct.weight)
+        if n_context:
+            self.context = nn.ModuleList(nn.Linear(n_context, len(mask), bias=False) for mask in (*hidden, last))
+            nn.init.zeros_(self.context[-1].weight)
+        else:
+            self.context = None
+
+    def forward(self, x, context=None):
+        told = [0.0] * (len(self.layers) + 1) if self.context is None else [layer(context) for layer in self.context]
+        h = x
+        for layer, more in zip(self.layers, told, strict=False):
+            h = self.activation(layer(h) + more)
+        return (self.out(h) + self.direct(x) + told[-1]).unflatten(1, (-1, self.n_outputs))

@@ -166,3 +166,11 @@ def test_the_default_folder_is_the_checkouts(monkeypatch, tmp_path):
     monkeypatch.setattr(images, "__file__", str(tmp_path / "a" / "b" / "c" / "images.py"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert images.default_data_dir() == tmp_path / "course_utils"
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_dequantised_levels_fill_their_bins_and_only_them(levels):
+    x = (torch.arange(levels) / (levels - 1)).repeat(2_000, 1)
+    y = images.dequantise(x, levels) * levels - torch.arange(levels)     # the place in the bin, which has width 1
+    assert y.min() > -1e-4 and y.max() < 1 + 1e-4
+    assert y.min() < 0.01 and y.max() > 0.99                             # the whole width (missed with p < e^-40)
