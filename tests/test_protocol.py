@@ -23,6 +23,7 @@ from course_utils.models.flow.autoregressive import MaskedAffine, Reversed
 from course_utils.models.flow.flow import Dequantised, Flow, FlowEncoder
 from course_utils.models.gan import model as gan
 from course_utils.nn.masked import MaskedMLP
+from course_utils.training.loop import terms_of
 
 B, K = 6, 3  # batch, classes
 
@@ -185,7 +186,7 @@ def modes(model):
 def test_loss_is_finite_and_its_gradient_reaches_every_parameter(case):
     model, batch = made(case), case.batch()
     x = image_part(batch).clone()
-    terms = training.terms_of(case.objective(model)(batch), step=1)  # raises for anything but scalars and "loss"
+    terms = terms_of(case.objective(model)(batch), step=1)  # raises for anything but scalars and "loss"
     terms["loss"].backward()
     for name, weight in model.named_parameters():
         assert weight.grad is not None, f"no gradient at {name}"
