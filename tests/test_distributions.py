@@ -101,6 +101,57 @@ def test_conditional_mean_says_what_it_cannot_do():
         mixture(False, d=2).conditional_mean(x, torch.tensor([True, True]))
 
 
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_score_is_the_gradient_of_log_p(diagonal):
+    whole = mixture(diagonal)
+    x = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(whole.log_prob(x).sum(), x)
+    torch.testing.assert_close(whole.score(x.detach()), slope)
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_noised_is_the_law_of_signal_plus_noise(diagonal):
+    """By quadrature over the clean x; the characteristic of a wrong one (noise not squared, mean not scaled) shows."""
+    whole, alpha_bar = mixture(diagonal, d=1), 0.7
+    line, cell = checks.grid((-40, 40), n=40_000)
+    x_t = torch.tensor([[-1.3], [0.4], [2.0]], dtype=torch.float64)
+    kernel = torch.distributions.Normal(alpha_bar**0.5 * line[:, 0], (1 - alpha_bar) ** 0.5)
+    direct = (whole.log_prob(line).exp() * kernel.log_prob(x_t).exp()).sum(1) * cell
+    torch.testing.assert_close(whole.noised(alpha_bar).log_prob(x_t).exp(), direct, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_clean_given_noisy_is_bayes_rule(diagonal):
+    whole, alpha_bar = mixture(diagonal, d=3), 0.6
+    x_t, x = torch.randn(2, 5, 3, dtype=torch.float64)
+    kernel = torch.distributions.Normal(alpha_bar**0.5 * x, (1 - alpha_bar) ** 0.5)
+    joint = whole.log_prob(x) + kernel.log_prob(x_t).sum(1)
+    posterior = whole.clean_given(x_t, alpha_bar)
+    assert posterior.batch_shape == (5,) and posterior.mean.shape == (5, 3)
+    torch.testing.assert_close(posterior.log_prob(x), joint - whole.noised(alpha_bar).log_prob(x_t))
+    tweedie = (x_t + (1 - alpha_bar) * whole.noised(alpha_bar).score(x_t)) / alpha_bar**0.5
+    torch.testing.assert_close(posterior.mean, tweedie)
+
+
+def test_a_mixture_on_the_line_gives_what_the_same_one_over_one_dimension_gives():
+    weights, means, variances = torch.tensor([[0.3, 0.7], [-1.0, 1.0], [0.2, 0.5]], dtype=torch.float64)
+    line = distributions.GaussianMixture(weights, means, variances)
+    column = distributions.GaussianMixture(weights, means[:, None], variances[:, None])
+    x = torch.linspace(-2, 2, 7, dtype=torch.float64)
+    torch.testing.assert_close(line.score(x)[:, None], column.score(x[:, None]))
+    there, here = line.noised(0.4).clean_given(x, 0.4), column.noised(0.4).clean_given(x[:, None], 0.4)
+    torch.testing.assert_close(there.mean[:, None], here.mean)
+    torch.testing.assert_close(there.variance[:, None], here.variance)
+
+
+def test_a_share_of_the_signal_outside_zero_and_one_is_refused():
+    whole = mixture(True, d=2)
+    with pytest.raises(ValueError, match="in \\[0, 1\\]"):
+        whole.noised(1.2)
+    with pytest.raises(ValueError, match="in \\[0, 1\\)"):
+        whole.clean_given(torch.zeros(1, 2, dtype=torch.float64), 1.0)
+
+
 def test_entropy_of_counts_zero_times_log_zero_as_zero():
     assert distributions.entropy_of(torch.tensor([1.0, 0.0])).item() == 0
     p = rows()

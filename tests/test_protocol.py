@@ -18,6 +18,7 @@ from course_utils.distributions import GaussianHead, Head, MixturePrior, Standar
 from course_utils.models import autoencoder, classifier, energy, vae, vqvae
 from course_utils.models.autoregressive import baselines, pixelcnn, pixelrnn, transformer
 from course_utils.models.autoregressive import made as made_family
+from course_utils.models.diffusion import flow_matching, process
 from course_utils.models.flow import coupling, glow, tarflow
 from course_utils.models.flow.autoregressive import MaskedAffine, Reversed
 from course_utils.models.flow.flow import Dequantised, Flow, FlowEncoder
@@ -105,6 +106,9 @@ CASES = [
          lambda model: energy.PersistentChains(model, binary_images().flatten(1)), descends=False),
     Case("autoencoder", lambda: autoencoder.mlp_autoencoder((1, 8, 8), (10,), 3), grey_images),
     Case("convolutional autoencoder", lambda: autoencoder.conv_autoencoder((1, 8, 8), 3, width=4), grey_images),
+    Case("autoencoder for latent models",
+         lambda: autoencoder.mlp_autoencoder((1, 8, 8), (10,), 3, latent_noise=0.1, error=autoencoder.cross_entropy,
+                                             penalty=autoencoder.small_codes(0.05)), grey_images),
     Case("linear autoencoder", lambda: autoencoder.linear_autoencoder(2, 1), points),
     Case("sparse autoencoder",
          lambda: autoencoder.one_layer_autoencoder((1, 8, 8), 20, autoencoder.sparse_kl(0.1, 0.2)), grey_images),
@@ -151,6 +155,15 @@ CASES = [
          objective=both_players, descends=False),
     Case("conditional DCGAN", lambda: gan.dcgan((1, 8, 8), width=4, critic_width=4, n_codes=5, n_classes=K),
          lambda: with_labels(grey_images()), "sample", unit, objective=both_players, descends=False, given=True),
+    Case("diffusion of points", lambda: process.vector_diffusion(2, width=16, n_blocks=2, n_steps=20), points,
+         "elbo sample"),
+    Case("diffusion given the class, U-Net",
+         lambda: process.unet_diffusion((1, 8, 8), (8, 8), n_classes=K, n_steps=20),
+         lambda: with_labels(grey_images()), "elbo sample", given=True),
+    Case("flow matching of points given the class",
+         lambda: flow_matching.vector_flow(2, width=16, n_blocks=2, n_classes=K),
+         lambda: with_labels(points()), "sample", given=True),
+    Case("flow matching, U-Net", lambda: flow_matching.unet_flow((1, 8, 8), (8, 8)), grey_images, "sample"),
     Case("VQ-VAE, two levels", lambda: vqvae.two_level_vqvae((1, 8, 8), 6, width=8, word_width=4), binary_images),
 ]
 METHODS = {"log_prob", "elbo", "sample"}

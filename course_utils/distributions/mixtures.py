@@ -92,6 +92,61 @@ class GaussianMixture(D.MixtureSameFamily):
         filled[:, missing] = torch.einsum("bk,kbm->bm", weights, versions)
         return filled
 
+    def score(self, x):
+        r""":math:`\nabla\log p(x) = \sum_k p(k|x)\,\Sigma_k^{-1}(\mu_k - x)`, shaped like ``x``.  Chapter 07."""
+        pulls = self._divided(self.component_distribution.mean - x.unsqueeze(1))  # (B, K, ...event)
+        weights = self.posterior(x)
+        return (weights.reshape(weights.shape + (1,) * len(self.event_shape)) * pulls).sum(1)
+
+    def noised(self, alpha_bar):
+        r"""The law of :math:`\sqrt{\bar\alpha}\,x + \sqrt{1-\bar\alpha}\,\epsilon`, with ε standard normal.
+
+        ``alpha_bar``: a number in [0, 1]. A mixture again, with means :math:`\sqrt{\bar\alpha}\mu_k` and covariances
+        :math:`\bar\alpha\Sigma_k + (1-\bar\alpha)I`. Taught in chapter 07.
+        """
+        if not 0 <= alpha_bar <= 1:
+            raise ValueError(f"alpha_bar is the share of the signal, a number in [0, 1]; got {alpha_bar}")
+        means, covariances = self.component_distribution.mean, self._covariances()
+        noise = torch.eye(means.shape[1]).to(means) if covariances.dim() == 3 else torch.ones_like(covariances)
+        return GaussianMixture(self.mixture_distribution.probs, alpha_bar**0.5 * means,
+                               alpha_bar * covariances + (1 - alpha_bar) * noise)
+
+    def clean_given(self, x_t, alpha_bar):
+        r"""The law of the clean x given its noisy version ``x_t (B, ...event)``: a mixture for each, batch ``(B,)``.
+
+        Component k has mean :math:`\mu_k + \sqrt{\bar\alpha}\,\Sigma_k C_k^{-1}(x_t - \sqrt{\bar\alpha}\mu_k)` and
+        covariance :math:`\Sigma_k - \bar\alpha\,\Sigma_k C_k^{-1}\Sigma_k` with :math:`C_k` that of the noised one, and
+        weight p(k | x_t). Its ``mean`` is the best denoiser, its ``variance`` what that must leave. ``alpha_bar`` in
+        [0, 1): at 1 nothing is left to be known. (Bishop 2006, eqs. 2.116 and 2.117.) Taught in chapter 07.
+        """
+        if not 0 <= alpha_bar < 1:
+            raise ValueError(f"x_t is noisy, so alpha_bar lies in [0, 1); got {alpha_bar}")
+        noisy, means, covariances = self.noised(alpha_bar), self.component_distribution.mean, self._covariances()
+        pulled = noisy._divided(x_t.unsqueeze(1) - alpha_bar**0.5 * means)  # (B, K, ...event)
+        if covariances.dim() == 3:
+            centres = means + alpha_bar**0.5 * torch.einsum("kij,bkj->bki", covariances, pulled)
+            left = covariances - alpha_bar * covariances @ torch.linalg.solve(noisy._covariances(), covariances)
+            parts = D.MultivariateNormal(centres, left.expand(len(x_t), -1, -1, -1), validate_args=False)
+        else:
+            centres = means + alpha_bar**0.5 * covariances * pulled
+            left = covariances - alpha_bar * covariances.square() / noisy._covariances()
+            parts = D.Normal(centres, left.sqrt().expand_as(centres), validate_args=False)
+            if self.event_shape:
+                parts = D.Independent(parts, 1, validate_args=False)
+        weights = D.Categorical(noisy.posterior(x_t), validate_args=False)
+        return D.MixtureSameFamily(weights, parts, validate_args=False)
+
+    def _covariances(self):
+        full = isinstance(self.component_distribution, D.MultivariateNormal)
+        return self.component_distribution.covariance_matrix if full else self.component_distribution.variance
+
+    def _divided(self, x):
+        """:math:`\\Sigma_k^{-1} x_k` for ``x (B, K, ...event)``."""
+        covariances = self._covariances()
+        if covariances.dim() == 3:
+            return torch.linalg.solve(covariances, x.unsqueeze(-1)).squeeze(-1)
+        return x / covariances
+
 
 def narrowest(components):
     """The smallest standard deviation of any component in any direction."""

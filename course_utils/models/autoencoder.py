@@ -27,6 +27,15 @@ def squared_error(x, x_hat):
     return (x - x_hat).square().flatten(1).sum(1)
 
 
+def cross_entropy(x, x_hat):
+    r""":math:`-\sum_i x_i\log\hat x_i + (1-x_i)\log(1-\hat x_i)`, both in [0, 1]: ``(B, ...event) -> (B,)``.
+
+    Least at :math:`\hat x = x`, like the squared error, and steeper where a sigmoid is flat. On grey images it is a
+    loss and the likelihood of nothing.  Taught in chapter 03.
+    """
+    return nn.functional.binary_cross_entropy(x_hat, x, reduction="none").flatten(1).sum(1)
+
+
 def pca(x, n_components):
     r"""Principal components of ``x`` ``(N, D)``: mean ``(D,)``, components ``(n, D)``, variances ``(n,)``.
 
@@ -112,28 +121,31 @@ def denoising_score(denoiser, x, scale):
 
 
 class Autoencoder(nn.Module):
-    """Encoder and decoder, squared error, and at most one idea to make the code better.
+    """Encoder and decoder, an error, and at most one idea to make the code better.
 
     ``corrupt(x)`` is applied before encoding while the clean x stays the target (denoising). ``penalty(x, z, encoder)``
-    returns ``(B,)`` or a scalar and is added to the loss, already weighted (sparse, contractive).
-    Taught in chapter 03.
+    returns ``(B,)`` or a scalar and is added to the loss, already weighted (sparse, contractive). ``latent_noise``: in
+    training the decoder sees the code plus noise of that standard deviation, so that neighbours of a code decode alike.
+    ``error(x, x_hat)``: ``(B,)``, :func:`squared_error` or :func:`cross_entropy`.  Taught in chapter 03.
     """
 
-    def __init__(self, encoder, decoder, corrupt=None, penalty=None):
+    def __init__(self, encoder, decoder, corrupt=None, penalty=None, latent_noise=0.0, error=squared_error):
         super().__init__()
         self.encoder, self.decoder, self.corrupt, self.penalty = encoder, decoder, corrupt, penalty
+        self.latent_noise, self.error = latent_noise, error
 
     def forward(self, x):
         """Reconstruction, same shape as ``x``."""
         return self.decoder(self.encoder(x))
 
     def loss(self, x):
-        """``{"loss", "squared_error", "penalty"}``: summed over pixels, averaged over the batch."""
+        """``{"loss", "penalty"}`` and the error by its name: summed over pixels, averaged over the batch."""
         seen = x if self.corrupt is None else self.corrupt(x)
         z = self.encoder(seen)
-        error = squared_error(x, self.decoder(z)).mean()
+        shaken = z + self.latent_noise * torch.randn_like(z) if self.latent_noise else z
+        error = self.error(x, self.decoder(shaken)).mean()
         penalty = x.new_zeros(()) if self.penalty is None else self.penalty(seen, z, self.encoder).mean()
-        return {"loss": error + penalty, "squared_error": error, "penalty": penalty}
+        return {"loss": error + penalty, self.error.__name__: error, "penalty": penalty}
 
 
 # Ways to change the code: pass one of these to Autoencoder --------------------------------------------------------
@@ -147,6 +159,11 @@ def add_noise(scale):
 def drop_pixels(probability):
     """Corruption by setting each pixel to zero with the given ``probability`` (Vincent et al. 2008)."""
     return lambda x: x * (torch.rand_like(x) >= probability)
+
+
+def small_codes(weight):
+    """``weight`` times the squared length of the code: against latent noise it cannot grow without limit."""
+    return lambda x, z, encoder: weight * z.square().sum(1)
 
 
 def sparse_l1(weight):
@@ -184,7 +201,8 @@ def linear_autoencoder(n_features, latent_dim):
 
 
 def mlp_autoencoder(
-    shape=(1, 28, 28), hidden_dims=(400,), latent_dim=32, corrupt=None, activation=nn.ReLU, mean_image=None
+    shape=(1, 28, 28), hidden_dims=(400,), latent_dim=32, corrupt=None, activation=nn.ReLU, mean_image=None,
+    penalty=None, latent_noise=0.0, error=squared_error
 ):
     """Fully connected; the decoder mirrors the encoder and ends in a sigmoid, because pixels live in [0, 1].
 
@@ -198,7 +216,7 @@ def mlp_autoencoder(
     if mean_image is not None:
         encoder.insert(0, Minus(mean_image))
         start_at(decoder[0][-1], mean_image)
-    return Autoencoder(encoder, decoder, corrupt)
+    return Autoencoder(encoder, decoder, corrupt, penalty, latent_noise, error)
 
 
 def conv_autoencoder(shape=(1, 28, 28), latent_dim=32, width=16, corrupt=None, mean_image=None):

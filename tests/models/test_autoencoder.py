@@ -217,3 +217,22 @@ def test_a_mean_image_is_where_training_starts():
     torch.testing.assert_close(model.encoder(x), model.encoder[1:](x - mean_image))
     torch.nn.init.zeros_(model.decoder[0][-1].weight)
     torch.testing.assert_close(model(x), mean_image.mean((1, 2), keepdim=True).expand(5, -1, 8, 8))
+
+
+def test_cross_entropy_is_that_of_the_bernoulli_and_least_at_the_image():
+    x, x_hat = torch.rand(2, 5, 1, 4, 4, dtype=torch.float64)
+    expected = -(x * x_hat.log() + (1 - x) * (1 - x_hat).log()).flatten(1).sum(1)
+    torch.testing.assert_close(ae.cross_entropy(x, x_hat), expected)
+    assert (ae.cross_entropy(x, x) < ae.cross_entropy(x, x_hat)).all()
+
+
+def test_an_autoencoder_for_latent_models_adds_noise_to_codes_and_keeps_them_short():
+    x = torch.rand(4_000, 1, 2, 2)
+    model = ae.Autoencoder(torch.nn.Flatten(), torch.nn.Unflatten(1, (1, 2, 2)), latent_noise=0.3,
+                                    penalty=ae.small_codes(0.05))
+    terms = model.loss(x)
+    assert terms["squared_error"] == pytest.approx(4 * 0.09, rel=0.05)          # the noise, and nothing else
+    assert terms["penalty"] == pytest.approx(0.05 * x.square().flatten(1).sum(1).mean().item(), rel=1e-5)
+    assert torch.equal(model(x), x)                                             # none when it is used
+    made = ae.mlp_autoencoder((1, 4, 4), (8,), 2, error=ae.cross_entropy, latent_noise=0.1)
+    assert made.loss(torch.rand(3, 1, 4, 4)).keys() == {"loss", "cross_entropy", "penalty"}

@@ -1,0 +1,231 @@
+r"""The diffusion process: what noise does in closed form, what can be read from it, the bound, and the model.
+
+In every formula ``alpha_bar`` is a number, or a tensor that broadcasts with ``x``; ``Schedule.at(t, x)`` gives it.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.distributions import Normal
+
+from course_utils.distributions import standard_normal
+from course_utils.models.diffusion import samplers
+from course_utils.models.diffusion.schedule import cosine_schedule
+from course_utils.nn.conditioning import AdaptiveMLP
+from course_utils.nn.unet import UNet
+
+# Forward and back -----------------------------------------------------------------------------------------------------
+
+
+def q_sample(x_0, alpha_bar, eps):
+    r"""A draw of :math:`q(x_t|x_0)` at once, :math:`x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon`.
+
+    ``eps``: standard normal, shaped like ``x_0``. (Ho, Jain & Abbeel 2020, eq. 4, arXiv:2006.11239.)
+    Taught in chapter 07.
+    """
+    return alpha_bar**0.5 * x_0 + (1 - alpha_bar) ** 0.5 * eps
+
+
+def posterior(x_0, x_t, alpha_bar_t, alpha_bar_s):
+    r"""Mean and variance of :math:`q(x_s|x_t,x_0)` for an earlier time s < t; with s = t-1 the paper's
+
+    .. math:: \tilde\mu = \frac{\sqrt{\bar\alpha_s}\,\beta}{1-\bar\alpha_t}\,x_0
+              + \frac{\sqrt\alpha\,(1-\bar\alpha_s)}{1-\bar\alpha_t}\,x_t, \qquad
+              \tilde\beta = \frac{1-\bar\alpha_s}{1-\bar\alpha_t}\,\beta, \qquad
+              \alpha = \bar\alpha_t/\bar\alpha_s = 1-\beta .
+
+    (Ho, Jain & Abbeel 2020, eqs. 6 and 7, arXiv:2006.11239.) Taught in chapter 07.
+    """
+    alpha = alpha_bar_t / alpha_bar_s
+    noise, before = 1 - alpha_bar_t, 1 - alpha_bar_s
+    mean = alpha_bar_s**0.5 * (1 - alpha) / noise * x_0 + alpha**0.5 * before / noise * x_t
+    return mean, before / noise * (1 - alpha)
+
+
+# Four readings of one thing -------------------------------------------------------------------------------------------
+
+
+def x0_from_eps(x_t, eps, alpha_bar):
+    r""":math:`x_0 = (x_t - \sqrt{1-\bar\alpha}\,\epsilon)/\sqrt{\bar\alpha}`; not defined where alpha_bar is 0."""
+    return (x_t - (1 - alpha_bar) ** 0.5 * eps) / alpha_bar**0.5
+
+
+def eps_from_x0(x_t, x_0, alpha_bar):
+    r""":math:`\epsilon = (x_t - \sqrt{\bar\alpha}\,x_0)/\sqrt{1-\bar\alpha}`; not defined where alpha_bar is 1."""
+    return (x_t - alpha_bar**0.5 * x_0) / (1 - alpha_bar) ** 0.5
+
+
+def v_from(x_0, eps, alpha_bar):
+    r"""The velocity of :math:`x = \cos\theta\,x_0 + \sin\theta\,\epsilon` in θ:
+    :math:`v = \sqrt{\bar\alpha}\,\epsilon - \sqrt{1-\bar\alpha}\,x_0`.
+
+    (Salimans & Ho 2022, appendix D, arXiv:2202.00512.) Taught in chapter 07.
+    """
+    return alpha_bar**0.5 * eps - (1 - alpha_bar) ** 0.5 * x_0
+
+
+def x0_from_v(x_t, v, alpha_bar):
+    r""":math:`x_0 = \sqrt{\bar\alpha}\,x_t - \sqrt{1-\bar\alpha}\,v`, defined everywhere."""
+    return alpha_bar**0.5 * x_t - (1 - alpha_bar) ** 0.5 * v
+
+
+def eps_from_v(x_t, v, alpha_bar):
+    r""":math:`\epsilon = \sqrt{1-\bar\alpha}\,x_t + \sqrt{\bar\alpha}\,v`, defined everywhere."""
+    return (1 - alpha_bar) ** 0.5 * x_t + alpha_bar**0.5 * v
+
+
+def score_from_eps(eps, alpha_bar):
+    r""":math:`\nabla\log p_t(x_t) = -\mathbb E[\epsilon|x_t]/\sqrt{1-\bar\alpha}`. Taught in chapter 07."""
+    return -eps / (1 - alpha_bar) ** 0.5
+
+
+def x0_from_score(x_t, score, alpha_bar):
+    r"""Tweedie's formula: :math:`\mathbb E[x_0|x_t] = (x_t + (1-\bar\alpha)\nabla\log p_t(x_t))/\sqrt{\bar\alpha}`.
+
+    (Efron 2011, eq. 1.4, for the Gaussian without scaling.) Taught in chapters 03 and 07.
+    """
+    return (x_t + (1 - alpha_bar) * score) / alpha_bar**0.5
+
+
+class Reading(NamedTuple):
+    """What a network is asked for, ``target(x_0, eps, alpha_bar)``, and how x_0 is read from its answer,
+    ``x_0(x_t, answer, alpha_bar)``."""
+
+    target: Callable
+    x_0: Callable
+
+
+EPS = Reading(lambda x_0, eps, alpha_bar: eps, x0_from_eps)
+X_0 = Reading(lambda x_0, eps, alpha_bar: x_0, lambda x_t, answer, alpha_bar: answer)
+V = Reading(v_from, x0_from_v)
+
+# The bound ------------------------------------------------------------------------------------------------------------
+
+
+def step_kl(squared_error, snr_t, snr_s):
+    r"""KL from the posterior at the true x_0 to the one at a guess, in nats:
+    :math:`\tfrac12(\mathrm{SNR}_s-\mathrm{SNR}_t)\|x_0-\hat x_0\|^2`.
+
+    Two Gaussians with the same variance :math:`\tilde\beta`, whose means differ by the error of the guess.
+    (Kingma et al. 2021, eqs. 13 and 14, arXiv:2107.00630.) Taught in chapter 07.
+    """
+    return 0.5 * (snr_s - snr_t) * squared_error
+
+
+def prior_kl(x_0, alpha_bar):
+    r"""KL(q(x_T|x_0) || N(0, I)), ``(B,)`` nats: what the bound pays for the signal that is left at T."""
+    left = (alpha_bar * x_0.square()).flatten(1).sum(1)
+    n_dims = x_0[0].numel()
+    return 0.5 * (left - n_dims * (alpha_bar + math.log1p(-alpha_bar)))
+
+
+def gaussian_evidence(x_t, alpha_bar):
+    r"""The law of x_0 that x_t alone suggests, without any knowledge of the data:
+    :math:`N(x_t/\sqrt{\bar\alpha}, (1-\bar\alpha)/\bar\alpha)`, each dimension on its own."""
+    return Normal(x_t / alpha_bar**0.5, ((1 - alpha_bar) / alpha_bar) ** 0.5)
+
+
+def last_step(x_0, x_1, x0_hat, alpha_bar):
+    r"""log p(x_0|x_1), ``(B,)`` nats, for continuous data: a Gaussian around the guess as wide as the evidence."""
+    return Normal(x0_hat, gaussian_evidence(x_1, alpha_bar).stddev).log_prob(x_0).flatten(1).sum(1)
+
+
+# Model ----------------------------------------------------------------------------------------------------------------
+
+
+class Diffusion(nn.Module):
+    r"""A network that hears (x_t, t/T, y), a schedule, and a reading of the network's answer.
+
+    ``shape``: the event. ``centre, spread``: the data are brought to :math:`(x - \text{centre})/\text{spread}` inside,
+    which should have about unit variance; images in [0, 1] take 0.5 and 0.5. ``reading``: ``EPS``, ``X_0`` or ``V``.
+    ``drop_label``: how often training hides the label, so that one network learns with and without it.
+    ``last(x_0, x_1, x0_hat, alpha_bar)``: log p(x_0|x_1) of discrete data; without it the data have a density.
+    """
+
+    def __init__(self, network, schedule, shape, reading=EPS, centre=0.0, spread=1.0, drop_label=0.1, last=None):
+        super().__init__()
+        self.network, self.schedule, self.shape, self.reading = network, schedule, tuple(shape), reading
+        self.register_buffer("centre", torch.as_tensor(centre, dtype=torch.float32))
+        self.register_buffer("spread", torch.as_tensor(spread, dtype=torch.float32))
+        self.drop_label, self.last = drop_label, last
+
+    def inside(self, x):
+        return (x - self.centre) / self.spread
+
+    def outside(self, x):
+        return self.centre + self.spread * x
+
+    def denoise(self, x_t, t, y=None):
+        r"""The guess :math:`\hat x_0 \approx \mathbb E[x_0|x_t]` (inside): ``x_t (B, ...event)``, steps ``t (B,)``."""
+        answer = self.network(x_t, (t / self.schedule.n_steps).to(x_t.dtype), y)
+        return self.reading.x_0(x_t, answer, self.schedule.at(t, x_t))
+
+    def loss(self, batch):
+        r"""The simplified loss :math:`\mathbb E_{t,\epsilon}\|\text{target} - \text{answer}\|^2`, t uniform in 1…T.
+
+        Summed over the event, averaged over the batch; ``batch`` is x or (x, y). (Ho, Jain & Abbeel 2020, eq. 14.)
+        """
+        x, y = batch if isinstance(batch, tuple) else (batch, None)
+        x_0, eps = self.inside(x), torch.randn_like(x)
+        t = torch.randint(1, self.schedule.n_steps + 1, (len(x),), device=x.device)  # 1…T, both ends included
+        alpha_bar = self.schedule.at(t, x)
+        x_t = q_sample(x_0, alpha_bar, eps)
+        answer = self.network(x_t, (t / self.schedule.n_steps).to(x.dtype), hidden(y, self.drop_label, self.network))
+        return {"loss": (self.reading.target(x_0, eps, alpha_bar) - answer).square().flatten(1).sum(1).mean()}
+
+    def elbo(self, x, y=None, n_times=None):
+        r"""A lower bound on log p(x), ``(B,)`` nats, from one draw of noise at each of T steps.
+
+        .. math:: \log p(x_0|x_1) - \mathrm{KL}(q(x_T|x_0)\|N) - \sum_{t=2}^T \mathrm{KL}(q(x_{t-1}|x_t,x_0)\|p_\theta)
+
+        ``n_times``: take that many steps t at random, one in each equal part of 2…T, instead of all: unbiased.
+        (Ho, Jain & Abbeel 2020, eq. 5.)
+        """
+        x_0, schedule = self.inside(x), self.schedule
+        total = -prior_kl(x_0, schedule.alpha_bar[-1].item())
+        if self.last is None:                                        # the density of x, not that of x_0
+            total = total - self.spread.log().expand(x.shape[1:]).sum()
+        one = torch.ones(len(x), dtype=torch.long, device=x.device)
+        x_1 = q_sample(x_0, schedule.at(one, x), torch.randn_like(x))
+        total = total + (self.last or last_step)(x_0, x_1, self.denoise(x_1, one, y), schedule.at(one, x))
+        n_later = schedule.n_steps - 1
+        parts = torch.linspace(0, n_later, (n_times or n_later) + 1, device=x.device).round()
+        for low, high in zip(parts[:-1], parts[1:], strict=True):
+            t = 2 + (low + (high - low) * torch.rand(len(x), device=x.device)).floor().long().clamp(max=n_later - 1)
+            x_t = q_sample(x_0, schedule.at(t, x), torch.randn_like(x))
+            error = (x_0 - self.denoise(x_t, t, y)).square().flatten(1).sum(1)
+            total = total - (high - low) * step_kl(error, schedule.snr[t], schedule.snr[t - 1]).to(x.dtype)
+        return total
+
+    @torch.no_grad()
+    def sample(self, n, y=None, times=None, s=1.0):
+        """``(n, ...event)`` by the posterior of each step, all T unless ``times`` says which; guided by ``s``."""
+        x = standard_normal(*self.shape, like=self.centre).sample((n,))
+        denoise = self.denoise if y is None else samplers.classifier_free(self.denoise, y, s)
+        times = range(self.schedule.n_steps, -1, -1) if times is None else times
+        return self.outside(samplers.final(samplers.ancestral(denoise, x, self.schedule, times)))
+
+
+def hidden(y, probability, network):
+    """Labels ``(B,)`` of which a share is replaced by the one that means "none given"."""
+    if y is None:
+        return None
+    return torch.where(torch.rand(len(y), device=y.device) < probability, network.condition.n_classes, y)
+
+
+# Factories ------------------------------------------------------------------------------------------------------------
+
+
+def unet_diffusion(shape=(1, 28, 28), widths=(24, 48), n_classes=0, n_steps=1_000, reading=V):
+    """A small U-Net on images in [0, 1], cosine schedule."""
+    return Diffusion(UNet(shape, widths, n_classes), cosine_schedule(n_steps), shape, reading, centre=0.5, spread=0.5)
+
+
+def vector_diffusion(n_features, width=128, n_blocks=3, n_classes=0, n_steps=1_000, reading=EPS, centre=0.0,
+                     spread=1.0):
+    """A residual MLP on vectors ``(B, D)``: points of the plane, codes of an autoencoder."""
+    network = AdaptiveMLP(n_features, width, n_blocks, n_classes)
+    return Diffusion(network, cosine_schedule(n_steps), (n_features,), reading, centre, spread)
