@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from course_utils import exercises
-from course_utils.commands.build import build
+from course_utils.commands.build import build, twins
 from course_utils.commands.build.build import assemble, build_chapter, check, dumps
 from course_utils.commands.build.quotes import quote
 from course_utils.commands.build.source import BuildError, read, select, sources
@@ -96,6 +96,10 @@ def long(x):
     """
 ''' + "    x = x\n" * 25
 
+TWINS = '''
+TWINS = {"97.2": [("two for one", "cell", "close(1.0,", "close(2.0,"), ("nought for one", "cell", "1.0, w", "0.0, w")]}
+'''
+
 SOURCE = r'''
 # %% [markdown]
 # # Title
@@ -167,6 +171,9 @@ def workshop(tmp_path, monkeypatch):
     modules.mkdir()
     (modules / "ch97.py").write_text(EXERCISES)
     (modules / "quoted_library.py").write_text(LIBRARY)
+    (tmp_path / "twins").mkdir()
+    (tmp_path / "twins" / "ch97.py").write_text(TWINS)
+    monkeypatch.setattr(twins, "TWINS", tmp_path / "twins")
     monkeypatch.setattr(exercises, "__path__", [*exercises.__path__, str(modules)])
     monkeypatch.syspath_prepend(modules)
     src = tmp_path / "src"
@@ -590,6 +597,28 @@ def test_check_finds_changed_package_source(built, tmp_path):
     assert "def plain(x):" in str(problem) and "differs from a fresh build in its source" in str(problem)
 
 
+@pytest.mark.parametrize("old, new, said", [
+    (', ("nought for one", "cell", "1.0, w", "0.0, w")', "", "(97.2) has 1 wrong twin, needs 2"),
+    ('"97.2"', '"97.3"', "(97.2) has 0 wrong twins, needs 2"),
+    ('{"97.2"', '{"97.1": [], "97.2"', "there are wrong twins for (97.1), but no cell verifies it"),
+    ("TWINS = {", "OTHER = {", "should hold TWINS, a dict"),
+    (', "close(2.0,"', "", "97.2: expected (what, where, old, new), four strings"),
+    ('"close(2.0,"', '"close(1.0,"', "changes nothing"),
+    ('"two for one"', '""', "changes nothing, or does not say what"),
+    ('"two for one", "cell"', '"two for one", "before"', "`old` is empty for"),
+    ('"two for one", "cell"', '"two for one", "course_utils.checks"', "where should be"),
+])  # fmt: skip
+def test_check_wants_two_wrong_twins_of_every_verified_equation(built, old, new, said):
+    path, target = built
+    file = twins.TWINS / "ch97.py"
+    assert old in TWINS
+    file.write_text(TWINS.replace(old, new))
+    assert said in "\n".join(str(p) for p in check(path.parent, target.parent))
+    assert course_build(path, target).exit_code == 0, "a chapter that is being written may be built"
+    file.unlink()
+    assert "(97.2) has 0 wrong twins" in course_build(path, target, "--check").output
+
+
 def test_check_builds_the_solutions_too(workshop):
     """Starting code may need less than the reference does."""
     start = '# %% exercise="97.1"\ndef double(x, times=2, shift=0):\n    return x\n'
@@ -674,7 +703,7 @@ def test_comments_that_look_like_magics_stay_comments(workshop):
 
 # ------------------------------------------------------------------------------------------------------- this course
 def test_the_notebooks_of_the_course_equal_their_sources_and_keep_the_rules():
-    problems = check(ROOT / "notebooks" / "src", ROOT / "notebooks")
+    problems = check(ROOT / "notebooks" / "src", ROOT / "notebooks", wrong=ROOT / "tests" / "twins")
     assert not problems, "\n".join(map(str, problems))
 
 

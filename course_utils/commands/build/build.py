@@ -19,7 +19,7 @@ import click
 import nbformat
 from nbformat import v4
 
-from course_utils.commands.build import rules
+from course_utils.commands.build import rules, twins
 from course_utils.commands.build.quotes import quote, solution, stub
 from course_utils.commands.build.source import BuildError, Cell, Chapter, Problem, read, select
 from course_utils.files import write_bytes
@@ -74,14 +74,18 @@ def assemble(src_path, solutions=False):
     return None if failures else _notebook(filled), problems
 
 
-def check(src=SOURCE, out=NOTEBOOKS, chapters=()):
-    """Everything wrong with the chapters and every difference between the notebooks in ``out`` and a fresh build."""
+def check(src=SOURCE, out=NOTEBOOKS, chapters=(), wrong=None):
+    """Everything wrong with the chapters and every difference between the notebooks in ``out`` and a fresh build.
+
+    ``wrong``: the folder with the wrong twins of the chapters' equations, ``tests/twins`` if not given.
+    """
     problems = []
     chosen = select(src, chapters)
     for path in chosen:
         notebook, found = assemble(path)
         solved, more = assemble(path, solutions=True)
         problems += [*found, *(p for p in more if p not in found)]
+        problems += _twins(read(path), wrong or twins.TWINS)
         if notebook is not None:
             problems += _differences(Path(out) / f"{path.stem}.ipynb", notebook)
     if not chapters:
@@ -90,6 +94,13 @@ def check(src=SOURCE, out=NOTEBOOKS, chapters=()):
             if path.stem not in known:
                 problems.append(Problem(str(path), f"there is no source {Path(src) / path.stem}.py for it"))
     return problems
+
+
+def _twins(chapter, folder):
+    try:
+        return list(rules.wrong_twins(chapter, twins.load(folder, chapter.number)))
+    except ValueError as error:
+        return [chapter.problem(str(error))]
 
 
 def dumps(notebook):
@@ -272,8 +283,9 @@ def _write(path, text):
 @click.option("--solutions", is_flag=True, help="Fill the exercises in; goes to build/solutions unless --out is given.")
 @click.option("--draft", is_flag=True, help="Write a chapter although it breaks a rule. The exit code still says so.")
 @click.option("--src", default=SOURCE, type=click.Path(path_type=Path), show_default=True, help="The sources' folder.")
+@click.option("--twins", "wrong", type=click.Path(path_type=Path), help="Folder of wrong twins.  [tests/twins]")
 @click.option("--out", default=None, type=click.Path(path_type=Path), help="Folder of the notebooks.  [notebooks]")
-def main(chapters, checking, solutions, draft, src, out):
+def main(chapters, checking, solutions, draft, src, wrong, out):
     """Build notebooks from their sources: CHAPTERS (01 02 …) or all.
 
     A chapter that breaks a rule is not written; everything wrong is listed.
@@ -283,7 +295,7 @@ def main(chapters, checking, solutions, draft, src, out):
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     if checking:
-        problems = check(src, out or NOTEBOOKS, chapters)
+        problems = check(src, out or NOTEBOOKS, chapters, wrong)
     else:
         problems = []
         for path in paths:

@@ -1,0 +1,44 @@
+"""The wrong twins of a chapter's equations, read from ``tests/twins/chNN.py``. Its neighbour there says what they are."""
+
+import runpy
+from pathlib import Path
+from typing import NamedTuple
+
+TWINS = Path("tests/twins")
+CELL, BEFORE = "cell", "before"
+
+
+class Twin(NamedTuple):
+    """A wrong version of an equation: in the text at ``where``, ``old`` is replaced by ``new``."""
+
+    what: str  # the mistake, for a reader: "the ½ is dropped"
+    where: str  # "module:name", "chapter:name", "cell" or "before"
+    old: str
+    new: str
+
+
+def load(folder, number):
+    """The twins of chapter ``number`` ("04"): equation → list of :class:`Twin`; ``{}`` where there is no file.
+
+    Raises ValueError naming the file and the entry that is not of the documented form.
+    """
+    path = Path(folder) / f"ch{number}.py"
+    if not path.is_file():
+        return {}
+    found = runpy.run_path(str(path)).get("TWINS")
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} should hold TWINS, a dict from an equation's number to its wrong twins")
+    return {tag: [_twin(path, tag, entry) for entry in entries] for tag, entries in found.items()}
+
+
+def _twin(path, tag, entry):
+    if not (isinstance(entry, tuple) and len(entry) == 4 and all(isinstance(part, str) for part in entry)):
+        raise ValueError(f"{path}: {tag}: expected (what, where, old, new), four strings; got {entry!r}")
+    twin = Twin(*entry)
+    if twin.where not in (CELL, BEFORE) and ":" not in twin.where:
+        raise ValueError(f'{path}: {tag}: where should be "module:name", "chapter:name", "cell" or "before", '
+                         f"got {twin.where!r}")  # fmt: skip
+    if not twin.what.strip() or twin.old == twin.new or (twin.where == BEFORE) != (not twin.old):
+        raise ValueError(f"{path}: {tag}: {entry!r} changes nothing, or does not say what; `old` is empty for "
+                         '"before" and for nothing else')  # fmt: skip
+    return twin
