@@ -6,6 +6,8 @@ import sys
 
 import pytest
 import torch
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
 
 from course_utils import checks
 from course_utils.checks import CheckFailed
@@ -50,6 +52,26 @@ def test_fails_wants_a_failure_and_lets_errors_through():
         checks.fails(lambda: checks.close(1, 1, what="inner"), what="a passing check held")
     with pytest.raises(ZeroDivisionError):
         checks.fails(lambda: 1 / 0, what="an error is not a broken law")
+
+
+def test_what_holds_on_the_way_to_a_failure_says_nothing(capsys):
+    checks.fails(lambda: (checks.true(True, what="first"), checks.close(1, 2, what="second")), what="both hold")
+    assert capsys.readouterr().out == "✓ refuted, as it must be: both hold\n"
+
+
+def test_in_a_notebook_a_law_leaves_a_record_unless_its_line_is_held_back():
+    cell = new_code_cell(
+        "import contextlib, io\nfrom course_utils import checks\n"
+        "checks.close(1.0, 1.1, what='near', atol=0.2)\nchecks.fails(lambda: False, what='no')\n"
+        "with contextlib.redirect_stdout(io.StringIO()) as held:\n    checks.true(True, what='quiet')\n"
+        "assert held.getvalue() == '✓ quiet\\n'"
+    )
+    NotebookClient(notebook := new_notebook(cells=[cell]), kernel_name="python3", timeout=60).execute()
+    said = [output.data for output in notebook.cells[0].outputs]
+    assert [data["text/plain"] for data in said] == ["✓ near", "✓ refuted, as it must be: no"]
+    near, no = (data[checks.RECORD_MIME] for data in said)
+    assert (near["law"], near["what"], no["law"]) == ("close", "near", "fails")
+    assert near["found"] == "off by at most 1e-01, where 2e-01 is allowed; 1 number"
 
 
 def test_monte_carlo_accepts_the_truth_and_refuses_an_error_of_a_tenth():

@@ -99,6 +99,11 @@ open({str(left)!r}, 'w').write(str(p.pid))""",
     write(books, "11_quits", "quit()", "2")
     write(books, "12_twice", RECORD % {"a": 1}, RECORD % {"a": 2})
     write(books, "13_low", PARAMETERS, RECORD % {"accuracy": 0.5, "loss": 2.0})
+    law = "from course_utils import checks\nif {}: checks.{}"
+    for name, when, held in [("14_law", "True", "true(y < 1, what='small')"),
+                             ("15_law", "False", "true(y < 1, what='')"),
+                             ("16_law", "True", "fails(lambda: y > 1, what='y is large')")]:  # fmt: skip
+        write(books, name, "y = 0", new_code_cell(law.format(when, held), metadata={"verifies": ["14.1"]}))
     (books / "floors.toml").write_text(
         '["13".smoke.toy]\naccuracy = {min = 0.8}\nloss = {max = 3}\nmissing = {min = 0}\n'
         '["13".full.toy]\nloss = {max = 0}\n'
@@ -121,7 +126,7 @@ def test_a_failing_chapter_stops_no_other_and_the_exit_code_tells(zoo):
     code, output, summary, folder = zoo
     assert code == 1 and summary["status"] == "failed"
     passed = [name for name, entry in summary["chapters"].items() if entry["status"] == "passed"]
-    assert passed == ["01_good", "07_leaves", "08_a{b} & <c>"]
+    assert passed == ["01_good", "07_leaves", "08_a{b} & <c>", "14_law"]
     assert str(folder / "out" / "index.html") in output
 
 
@@ -132,6 +137,14 @@ def test_parameters_numbers_and_surroundings_are_recorded(zoo):
     assert entry["parameters"] == {"budget": "smoke", "dataset": "toy", "seed": 7, "device": "auto", "data_dir": ""}
     assert entry["versions"]["python"] == sys.version.split()[0] and zoo[2]["versions"]["torch"]
     assert 0 < entry["wall_seconds"] < 60 and entry["machine"]["system"] and entry["failure"] is None
+
+
+@in_zoo
+def test_an_equation_is_verified_by_a_law_that_ran(zoo):
+    said = {"law": "true", "what": "small", "found": "1 case"}
+    assert zoo[2]["chapters"]["14_law"]["laws"] == {"14.1": [said]}
+    for name in ("15_law", "16_law"):  # one that did not run, and one that only refuted something
+        assert failure(zoo, name)["message"].startswith("no law was checked for (14.1)")
 
 
 @in_zoo

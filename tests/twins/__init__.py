@@ -22,9 +22,9 @@ laws. In the text at ``where`` the text ``old``, which must occur there exactly 
   reaches what the others cannot: an object made earlier, an attribute of a class, a name.
 
 Which mistakes? Those that people make: a dropped ½, a sign, a mean for a sum, a direction, σ for σ², a missing
-constant, a detached gradient, an index off by one. Prefer a place in the package, and there the code that is *trained*,
-over a place in the cell. A twin must be wrong, not broken: code that stops with an error is no mistake that a law found.
-Equivalent formulas are no twins either.
+constant, a detached gradient, an index off by one. Prefer a place in the package, and there the code that is
+*trained*, over a place in the cell. A twin must be wrong, not broken: code that stops with an error is no mistake that
+a law found. Equivalent formulas are no twins either.
 
 ``tests/test_twins.py`` runs each chapter once at the smoke budget. Before every verifying cell it forks the process for
 each twin of its equations: the copy has the same names, weights and random state, makes the change and runs that one

@@ -160,9 +160,8 @@ class Chapter:
                 for twin in known[tag]:
                     if verdicts.get((tag, twin), ("",))[0] == RED:
                         continue  # another cell that verifies this equation noticed
-                    elsewhere = twin.where == twins.CELL and twin.old not in cell.source
-                    if elsewhere:
-                        verdicts.setdefault((tag, twin), (BROKEN, f"{twin.old!r} stands in no cell that verifies {tag}"))
+                    if twin.where == twins.CELL and twin.old not in cell.source:
+                        verdicts.setdefault((tag, twin), (BROKEN, f"no cell that verifies {tag} holds {twin.old!r}"))
                     else:
                         verdicts[tag, twin] = fork(lambda twin=twin, text=cell.source: self.become(twin, text))
             if error := self.run(cell.source):

@@ -1,4 +1,4 @@
-"""The wrong twins of a chapter's equations, read from ``tests/twins/chNN.py``. Its neighbour there says what they are."""
+"""The wrong twins of a chapter's equations, read from ``tests/twins/chNN.py``; what they are stands there too."""
 
 import runpy
 from pathlib import Path

@@ -14,6 +14,7 @@ from pathlib import Path
 from pygments.formatters import HtmlFormatter
 
 METRICS_MIME = "application/vnd.course.metrics+json"
+LAW_MIME = "application/vnd.course.law+json"
 STYLE = Path(__file__).with_name("page.css")
 # Inline styles, data and the scripts of widgets run; nothing is ever fetched.
 POLICY = (

@@ -242,9 +242,12 @@ def terminal(text):
 
 
 def merged(outputs):
-    """Outputs with neighbouring pieces of one stream joined, as they were printed."""
+    """Outputs with neighbouring pieces of one stream joined, as they were printed. Laws that held are printed lines."""
     joined = []
     for output in outputs:
+        if document.LAW_MIME in output.get("data", {}):
+            text = document.text_of(output.data["text/plain"]) + "\n"
+            output = nbformat.v4.new_output("stream", name="stdout", text=text)
         last = joined[-1] if joined else None
         if last and output.output_type == "stream" == last.output_type and output.name == last.name:
             last["text"] += output.text

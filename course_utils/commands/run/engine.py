@@ -25,7 +25,7 @@ from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from course_utils import files
-from course_utils.commands.pages.document import METRICS_MIME
+from course_utils.commands.pages.document import LAW_MIME, METRICS_MIME
 
 PARAMETERS = ("budget", "dataset", "seed", "device", "data_dir")
 MAX_TEXT = 1_000_000  # characters that one cell may print
@@ -190,6 +190,21 @@ def metrics_of(nb):
     return metrics
 
 
+def laws_of(nb):
+    """The laws that held, as their records, by the equation that they verify. Raises ValueError for an equation whose
+    verifying cells ran without one. (That a claim was refuted is a record, but verifies nothing by itself.)"""
+    laws = {}
+    for cell in nb.cells:
+        outputs = [output.get("data", {}) for output in cell.get("outputs", [])]
+        records = [data[LAW_MIME] for data in outputs if LAW_MIME in data]
+        for equation in cell.metadata.get("verifies", ()):
+            laws.setdefault(equation, []).extend(records)
+    for equation, records in laws.items():
+        if all(record["law"] == "fails" for record in records):
+            raise ValueError(f"no law was checked for ({equation}): the cells that verify it ran without one")
+    return laws
+
+
 def failure_of(client, error):
     """What went wrong, for a reader: reason, message, the cell and the traceback it left."""
     nb, index = client.nb, client.current
@@ -226,7 +241,7 @@ def execute(job, emit):
     """Run one chapter: the result as `course run` keeps it, with status, failure, metrics, notes and environment."""
     started = time.monotonic()
     source = Path(job["source"])
-    result = {"status": "failed", "failure": None, "metrics": {}, "notes": [], "cells": 0, "environment": {}}
+    result = {"status": "failed", "failure": None, "metrics": {}, "laws": {}, "notes": [], "cells": 0}
     try:
         nb = nbformat.reads(source.read_text(encoding="utf-8"), as_version=4)
         nbformat.validate(nb)
@@ -250,10 +265,11 @@ def execute(job, emit):
         error, client.current = RuntimeError("the kernel never answered ok to this cell"), unanswered[0]
     if error is not None:
         result["failure"] = failure_of(client, error)
-    try:
-        result["metrics"] = metrics_of(nb)
-    except ValueError as caught:
-        result["failure"] = result["failure"] or {"reason": "error", "message": str(caught), "traceback": ""}
+    for collect in (metrics_of, laws_of):
+        try:
+            result[collect.__name__.removesuffix("_of")] = collect(nb)
+        except ValueError as caught:
+            result["failure"] = result["failure"] or {"reason": "error", "message": str(caught), "traceback": ""}
     seconds = time.monotonic() - started
     nb.metadata.papermill.update(duration=seconds, exception=result["failure"] is not None)
     save(nb, job["ipynb"])

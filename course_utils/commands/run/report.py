@@ -97,6 +97,7 @@ def summarise(chapters, floors, libraries, package):
             entries[chapter.name] = {
                 "status": "not run",
                 "metrics": {},
+                "laws": {},
                 "wall_seconds": 0.0,
                 "cells": 0,
                 "notes": [],
@@ -121,6 +122,7 @@ def summarise(chapters, floors, libraries, package):
         entries[chapter.name] = {
             "status": status,
             "metrics": result["metrics"],
+            "laws": result.get("laws", {}),
             "wall_seconds": round(result["wall_seconds"], 3),
             "cells": result["cells"],
             "parameters": chapter.parameters | environment.get("parameters", {}),
