@@ -180,6 +180,49 @@ def test_the_package_does_nothing_at_import_and_re_exports_nothing():
     assert len(body) == 1 and isinstance(body[0], ast.Expr), "course_utils/__init__.py holds its docstring only"
 
 
+# ---- names in strings ------------------------------------------------------------------------------------------------
+# not dunder names, and not exercises/ch9*.py, which tests make for themselves
+NAMED = re.compile(r"(?<![\w./])course_utils(?!\.exercises\.ch9)(?:\.(?!__)\w+)+")
+LINES = {".py", ".md", ".toml", ".json", ".yml", ".ipynb", ".safetensors", ".txt", ".js", ".cfg", "", ".sh"}
+
+
+def unresolved(text):
+    """Dotted names under course_utils in a text that name no module, nor anything that a module holds."""
+    found = []
+    for name in dict.fromkeys(NAMED.findall(text)):
+        parts = name.split(".")
+        for cut in range(len(parts), 0, -1):
+            place = PACKAGE.joinpath(*parts[1:cut])
+            if place.with_suffix(".py").is_file() or (place / "__init__.py").is_file():
+                break
+        if cut < len(parts):
+            file = place.with_suffix(".py") if place.with_suffix(".py").is_file() else place / "__init__.py"
+            if not re.search(rf"\b{parts[cut]}\b", file.read_text(encoding="utf-8")):
+                found.append(name)
+    return found
+
+
+def test_every_dotted_name_in_a_string_leads_somewhere():
+    """Arrows show imports; a module is also named in commands, entry points, metadata, docstrings and chapters."""
+    found = {}
+    for path in committed():
+        if path.suffix in LINES and path != Path(__file__).resolve():
+            text = path.read_bytes().decode("utf-8", errors="ignore")
+            if lost := unresolved(text):
+                found[str(path.relative_to(ROOT))] = lost
+    assert not found
+
+
+@pytest.mark.parametrize("text, lost", [
+    ('[sys.executable, "-m", "course_utils.notebooks.execute"]', ["course_utils.notebooks.execute"]),
+    ("python -m course_utils.benchmarks.latent --seed 0", ["course_utils.benchmarks.latent"]),
+    ("see :func:`course_utils.metrics.no_such_number`", ["course_utils.metrics.no_such_number"]),
+    ("course_utils.commands.run.execute and course_utils.metrics.bits_per_dim, course_utils.models.vae:elbo_terms", []),
+])
+def test_a_name_that_leads_nowhere_is_seen(text, lost):
+    assert unresolved(text) == lost
+
+
 # ---- what is declared ------------------------------------------------------------------------------------------------
 def lines(name):
     text = (ROOT / name).read_text().splitlines()

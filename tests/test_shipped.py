@@ -1,22 +1,26 @@
 """What comes with the course still fits the code, the data, and what its metadata says."""
 
 import json
+import shlex
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from course_utils import shipped, training
-from course_utils.commands.bench import latent
-from course_utils.commands.bench.autoregressive import RECIPES
+from course_utils.commands.bench import bench
+from course_utils.commands.bench.tables import Table
 from course_utils.data import images
+from course_utils.recipes import autoregressive, latent
 
 MADE_BY = {"command", "seed", "test_nats", "n_steps", "date", "torch", "train_cpu_seconds"}
+LIKE_DIGITS = SimpleNamespace(shape=(1, 28, 28), classes=range(10))  # what a recipe looks at
 WEIGHTS = [f"{name}_{dataset}" for dataset in ("handwriting", "mnist") for name in ("pixelcnn", "conditional")]
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_shipped_pixelcnns_load_and_say_how_they_were_made(name):
-    model = RECIPES[name.split("_")[0]].make((1, 28, 28), 10)
+    model = autoregressive.RECIPES[name.split("_")[0]].make(LIKE_DIGITS)
     about = training.load_weights(shipped.path(f"{name}.safetensors"), model)
     assert set(about) >= MADE_BY
     assert all(weight.isfinite().all() for weight in model.parameters())
@@ -24,7 +28,7 @@ def test_shipped_pixelcnns_load_and_say_how_they_were_made(name):
 
 def test_a_shipped_model_still_fits_its_data():
     """Test nats of 100 images against the recorded mean: they differ by less than 6 unless the images have changed."""
-    model = RECIPES["pixelcnn"].make((1, 28, 28), 10)
+    model = autoregressive.RECIPES["pixelcnn"].make(LIKE_DIGITS)
     about = training.load_weights(shipped.path("pixelcnn_handwriting.safetensors"), model)
     test = images.binarised(images.load("handwriting", n=1), seed=0).test[:100]
     with training.evaluating(model), torch.random.fork_rng():
@@ -35,11 +39,11 @@ def test_a_shipped_model_still_fits_its_data():
 @pytest.mark.parametrize("dataset", ["handwriting", "mnist"])
 def test_tables_are_complete_and_private_to_nobody(dataset):
     rows = shipped.results(f"autoregressive_{dataset}.json")["rows"]
-    assert {row["name"] for row in rows} == set(RECIPES)
+    assert {row["name"] for row in rows} == set(autoregressive.RECIPES)
     for row in rows:
         assert set(row) >= MADE_BY
         assert 78 < row["test_nats"] < 230                           # below: a leak, until shown otherwise
-        assert row["command"].startswith("python -m course_utils.")
+        assert row["command"].startswith("course bench autoregressive --only " + row["name"])
         assert "/" not in row["command"]
     assert json.dumps(rows).isascii()
 
@@ -91,3 +95,17 @@ def test_tables_of_the_latent_models_are_what_the_recipes_give(dataset):
         assert (row["title"], row["lr"], row["batch_size"]) == (recipe.title, recipe.lr, recipe.batch_size)
         assert row["n_steps"] == recipe.n_steps or f"--steps {row['n_steps']}" in row["command"]
         assert "/" not in row["command"]
+
+
+COMMANDS = sorted({(row["name"], row["command"]) for path in shipped.folder().glob("*.json")
+                   for row in json.loads(path.read_text())["rows"] if "name" in row})
+
+
+@pytest.mark.parametrize("name, command", COMMANDS, ids=[" ".join(pair) for pair in COMMANDS])
+def test_the_command_of_every_row_is_one_that_course_bench_takes(name, command):
+    course, verb, *arguments = shlex.split(command)
+    context = bench.main.make_context(verb, arguments)
+    (table,), only = context.params["names"], context.params["only"]
+    assert (course, verb, only) == ("course", "bench", (name,)) and context.params["ship"]
+    assert isinstance(bench.found(table), Table) and name in bench.found(table).recipes
+    bench.refuse((table,), only, context.params["steps"], True)

@@ -777,7 +777,7 @@ print(f"log p(x) estimated with 1,000 draws: from the prior {blind:.0f}, from th
 record(vae20_elbo=elbo20, vae20_nll=nll20)
 
 # %% [markdown]
-# Longer runs, made with `python -m course_utils.commands.bench.latent`, and yours in the last rows. The ELBO is a bound,
+# Longer runs, made with `course bench latent`, and yours in the last rows. The ELBO is a bound,
 # so the importance-weighted number stands beside it ($k=200$; in your rows $k=100$, over the first test images only).
 # A VQ-VAE (section 4.11) has no such number. For comparison: Burda et al. (2016) report 86.8 nats on MNIST for a VAE
 # with 50 latents, after far more training. Never compare numbers from two data sets.

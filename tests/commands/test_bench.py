@@ -3,11 +3,15 @@
 import json
 from dataclasses import asdict
 from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
-from course_utils.commands.bench import bench
+from course_utils import training
+from course_utils.commands.bench import bench, tables
+from course_utils.data import images
+from course_utils.recipes.autoregressive import RECIPES
 
 
 def two_rows(setting):
@@ -40,7 +44,7 @@ def test_prints_and_writes_a_table(own_benchmarks, tmp_path):
     ]
     written = json.loads((tmp_path / "two.json").read_text())
     assert [row["model"] for row in written["rows"]] == ["small", "larger"]
-    assert written["setting"] == {**asdict(bench.Setting()), "budget": "smoke", "seed": 3}
+    assert written["setting"] == {**asdict(bench.Setting()), "budget": "smoke", "seed": 3, "only": []}
     assert {"python", "torch"} <= written["versions"].keys() and written["threads"] >= 1
 
 
@@ -68,3 +72,53 @@ def test_candidates_are_taken_in_turns():
     taken = bench.seconds(2, a=lambda: order.append("a"), b=lambda: order.append("b"))
     assert order == ["a", "b"] * 3  # the first turn warms up
     assert taken.keys() == {"a", "b"} and min(taken.values()) >= 0
+
+
+@pytest.fixture
+def shipping(monkeypatch, tmp_path):
+    """A place of its own for what ships, and a data set of a few images."""
+    data = images.load("handwriting", n=200, seed=0)
+    fixed = images.binarised(data, seed=0)
+    fixed = SimpleNamespace(valid=fixed.valid[:50], test=fixed.test[:50])
+    monkeypatch.setattr(tables.shipped, "folder", lambda: tmp_path / "shipped")
+    monkeypatch.setattr(tables.images, "load", lambda *_, **__: data)
+    monkeypatch.setattr(tables.images, "binarised", lambda *_, **__: fixed)
+    return tmp_path / "shipped"
+
+
+def test_a_row_that_ships_leaves_the_others_as_they_are(shipping, tmp_path):
+    shipping.mkdir()
+    other = {"name": "independent", "title": "kept", "test_nats": 1.0}
+    (shipping / "autoregressive_handwriting.json").write_text(json.dumps({"dataset": "handwriting", "rows": [other]}))
+    result = call(tmp_path, "autoregressive", "--only", "pixelcnn", "--steps", "2", "--ship")
+    assert result.exit_code == 0, result.output
+    rows = json.loads((shipping / "autoregressive_handwriting.json").read_text())["rows"]
+    assert rows[0] == other and (rows[1]["name"], rows[1]["n_steps"]) == ("pixelcnn", 2)
+    assert rows[1]["command"] == (
+        "course bench autoregressive --only pixelcnn --dataset handwriting --seed 0 --steps 2 --ship")
+    about = training.load_weights(shipping / "pixelcnn_handwriting.safetensors",
+                                  RECIPES["pixelcnn"].make(SimpleNamespace(shape=(1, 28, 28), classes=range(10))))
+    assert about["command"] == rows[1]["command"]
+
+
+def test_without_ship_nothing_ships(shipping, tmp_path):
+    assert call(tmp_path, "autoregressive", "--only", "independent").exit_code == 0
+    assert not shipping.exists()
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (["latent", "--only", "nothing"], "no row named nothing; there are vae_784_400_2"),
+    (["loop", "--only", "made"], "not loop"),
+    (["--ship"], "name them"),
+    (["latent", "autoregressive", "--only", "made"], "name one benchmark"),
+    (["latent", "--ship", "--budget", "smoke"], "learned nothing"),
+    (["latent", "--steps", "0"], "--steps"),
+])
+def test_options_that_cannot_be_kept_are_refused_before_anything_is_trained(arguments, says, tmp_path):
+    result = call(tmp_path, *arguments)
+    assert result.exit_code == 2 and says in result.output and list(tmp_path.iterdir()) == []
+
+
+def test_tables_are_the_benchmarks_that_ship():
+    ships = {name for name in bench.BENCHMARKS if isinstance(bench.found(name), tables.Table)}
+    assert ships == set(bench.TABLES)

@@ -1,8 +1,9 @@
 """``course bench``: measure the course on this machine and print tables.
 
 A benchmark is a function that takes a ``Setting`` and returns (or yields, when rows take long) its table: a dictionary
-per row, column -> number or words. To add one, write the function and name it in ``BENCHMARKS``. Seconds mean little on
-a busy machine, so compare things that were measured together: ``seconds`` takes its candidates in turns.
+per row, column -> number or words. To add one, write the function and name it in ``BENCHMARKS``; a table of trained
+models that ships is a ``tables.Table``. Seconds mean little on a busy machine, so compare things that were measured
+together: ``seconds`` takes its candidates in turns.
 """
 
 import importlib
@@ -25,13 +26,15 @@ BENCHMARKS = {
     "handwriting": "course_utils.commands.bench.house:handwriting",
     "loop": "course_utils.commands.bench.house:loop",
     "steps": "course_utils.commands.bench.house:steps_per_second",
-    "autoregressive": "course_utils.commands.bench.autoregressive:benchmark",
+    "autoregressive": "course_utils.commands.bench.autoregressive:TABLE",
     "digits": "course_utils.commands.bench.autoregressive:small_digits",
     "sampling": "course_utils.commands.bench.autoregressive:sampling_speed",
-    "latent": "course_utils.commands.bench.latent:benchmark",
+    "latent": "course_utils.commands.bench.latent:TABLE",
     "transfer": "course_utils.commands.bench.transfer:benchmark",
     "widgets": "course_utils.commands.bench.latency:benchmark",
 }
+
+TABLES = ("autoregressive", "latent")  # those that ship
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ class Setting:
     data_dir: str = ""
     device: str = "cpu"
     seed: int = 0
+    only: tuple[str, ...] = ()  # names of the rows wanted; empty: those that the benchmark promises
+    steps: int | None = None  # other than the recipes' own
+    ship: bool = False  # write rows and weights into data/pretrained
 
 
 def seconds(repeats=5, **candidates):
@@ -75,12 +81,31 @@ def shown(value):
         f"{value:,.0f}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value))
 
 
+def found(name):
+    """The benchmark of that name."""
+    module, function = BENCHMARKS[name].split(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def refuse(names, only, steps, ship):
+    """Complain about options that none of the named benchmarks, or not all of them, can keep."""
+    tables = {name: getattr(found(name), "recipes", None) for name in names}
+    plain = [name for name, recipes in tables.items() if recipes is None]
+    if (only or steps or ship) and (plain or not names):
+        raise click.UsageError("--only, --steps and --ship are for tables of trained models: "
+                               f"name them, {', '.join(TABLES)}" + (f"; not {', '.join(plain)}" if plain else ""))
+    known = [name for recipes in tables.values() for name in recipes or ()]
+    if lost := [name for name in only if name not in known]:
+        raise click.BadParameter(f"no row named {', '.join(lost)}; there are {', '.join(known)}", param_hint="--only")
+    if only and len(names) > 1:
+        raise click.UsageError("--only takes rows of one table: name one benchmark")
+
+
 def measure(name, setting, folder):
     """Run one benchmark; print its table; write it with the machine and the versions to ``folder/NAME.json``."""
-    module, function = BENCHMARKS[name].split(":")
     start = time.perf_counter()
     torch.manual_seed(setting.seed)
-    rows = [dict(row) for row in getattr(importlib.import_module(module), function)(setting)]
+    rows = [dict(row) for row in found(name)(setting)]
     for line in lines_of(rows):
         click.echo(f"  {line}")
     result = {
@@ -101,12 +126,18 @@ def measure(name, setting, folder):
 @click.option("--data-dir", default="", help="Where downloaded data lie; empty: the checkout's data/.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--seed", default=0, show_default=True)
+@click.option("--only", multiple=True, metavar="NAME", help="Rows of one table, repeated for several.")
+@click.option("--steps", type=click.IntRange(1), help="Steps of training, other than the recipes' own.")
+@click.option("--ship", is_flag=True, help="Put rows and weights into data/pretrained.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="build/bench", show_default=True)
 def main(names, out, **setting):
     """Measure the course on this machine: all benchmarks, or those NAMED."""
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
         raise click.BadParameter(f"no benchmark named {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    refuse(names, setting["only"], setting["steps"], setting["ship"])
+    if setting["ship"] and setting["budget"] == "smoke":
+        raise click.UsageError("--ship at the smoke budget would ship models that have learned nothing")
     load, cores = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0, os.cpu_count()
     if load > cores:
         click.echo(f"this machine is busy (load {load:.0f} on {cores} cores): trust the ratios, not the seconds")
