@@ -123,8 +123,16 @@ import math
 
 import torch
 
-from course_utils import checks
+from course_utils import checks, plots
+from course_utils.chapter import record
 from course_utils.exercises import check, reveal, score
+
+# %% [markdown]
+# ## 97.1 First
+
+# %%
+record(accuracy=1.0)
+plots.show(plots.images(torch.zeros(1, 1, 2, 2)), alt="A blank image.")
 
 # %% verifies=["97.2"] tags=["nbval-check-output"]
 checks.close(1.0, 1.0, what="one")
@@ -439,7 +447,7 @@ def test_a_problem_names_file_line_cell_and_first_line(workshop):
         build_chapter(path)
     line = path.read_text().splitlines().index('# %% quote="quoted_library:Model.nothing"') + 1
     assert str(caught.value) == (
-        f"{path}:{line}: cell 8 (quote='quoted_library:Model.nothing'): quote: quoted_library has no Model.nothing"
+        f"{path}:{line}: cell 10 (quote='quoted_library:Model.nothing'): quote: quoted_library has no Model.nothing"
     )
 
 
@@ -509,7 +517,7 @@ def test_a_quote_that_is_only_read_needs_none_of_its_names(workshop):
 
 def test_an_answer_may_be_tried_where_its_absence_is_caught(workshop):
     tried = "# %%\ntry:\n    y = double(torch.ones(1))\nexcept NotImplementedError:\n    y = None\n"
-    assert problems_of(workshop((ONE, tried))) == []
+    assert problems_of(workshop(('# %%\nreveal("97.2"', tried + '# %%\nreveal("97.2"'))) == []
 
 
 def test_a_chapter_without_exercises_needs_no_module(workshop):
@@ -622,7 +630,7 @@ def test_check_wants_two_wrong_twins_of_every_verified_equation(built, old, new,
 def test_check_builds_the_solutions_too(workshop):
     """Starting code may need less than the reference does."""
     start = '# %% exercise="97.1"\ndef double(x, times=2, shift=0):\n    return x\n'
-    path = workshop(('# %% exercise="97.1"\n', start), ("import torch\n", ""))
+    path = workshop(('# %% exercise="97.1"\n', start), ("import torch\n", ""), ("torch.zeros(1, 1, 2, 2)", "[]"))
     assert assemble(path)[1] == []
     assert "refers to torch" in str(check(path.parent, path.parent)[0])
 
@@ -684,14 +692,14 @@ def test_chapters_are_chosen_by_number_or_name(workshop):
 
 
 def test_a_heading_begins_a_cell_of_its_own_with_what_it_defines(workshop):
-    text = "# and a law\n#\n# ## Law\n# ```\n# # no heading\n# ```\n"
+    text = "# and a law\n#\n# ### Law\n# ```\n# # no heading\n# ```\n"
     path = workshop(('defines=["97.1"]', 'defines=["97.2", "97.1"]'), ("# and a law\n", text))
     assert problems_of(path) == []
     _, first, second, *_ = read(path).cells
     assert first.text.startswith("A definition") and first.text.endswith("and a law")
-    assert second.text.startswith("## Law\n```\n# no heading\n```\n$$")
+    assert second.text.startswith("### Law\n```\n# no heading\n```\n$$")
     assert (first.keys, second.keys) == ({"defines": ["97.1"]}, {"defines": ["97.2"]})
-    assert path.read_text().splitlines()[second.line].endswith("## Law")
+    assert path.read_text().splitlines()[second.line].endswith("### Law")
     assert [cell.index for cell in read(path).cells] == list(range(1, len(read(path).cells) + 1))
 
 

@@ -19,7 +19,7 @@ import click
 import nbformat
 from nbformat import v4
 
-from course_utils.commands.build import rules, twins
+from course_utils.commands.build import complete, rules, twins
 from course_utils.commands.build.quotes import quote, solution, stub
 from course_utils.commands.build.source import BuildError, Cell, Chapter, Problem, read, select
 from course_utils.files import write_bytes
@@ -70,6 +70,9 @@ def assemble(src_path, solutions=False):
     problems += rules.exercises(chapter, known)
     problems += rules.answers(filled, known)
     problems += rules.missing_names(filled)
+    problems += complete.defined(filled)
+    for rule in complete.RULES:
+        problems += rule(chapter)
     problems.sort(key=lambda problem: problem.cell or 0)
     return None if failures else _notebook(filled), problems
 
