@@ -33,11 +33,11 @@ def count(value, name="n", least=1, most=math.inf):
 def number(value, name, low=-math.inf, high=math.inf, *, above=-math.inf, below=math.inf):
     """A finite number in [low, high], more than ``above`` and less than ``below``; a 0-d tensor stays one."""
     real = isinstance(value, numbers.Real) or _is_scalar(value, floating=None)
-    inside = real and not isinstance(value, bool) and math.isfinite(value) and low <= value <= high
-    if not inside or not above < value < below:
+    x = float(value.detach() if isinstance(value, torch.Tensor) else value) if real else math.nan
+    if isinstance(value, bool) or not (math.isfinite(x) and low <= x <= high and above < x < below):
         ends = _range(low, high) if max(above, -below) == -math.inf else _open_range(above, below, low, high)
         raise ValueError(f"expected {name} to be a finite number{ends and ' '}{ends}, got {came(value)}")
-    return value if isinstance(value, torch.Tensor) else float(value)
+    return value if isinstance(value, torch.Tensor) else x
 
 
 def temperature(value, name="temperature"):
@@ -100,7 +100,7 @@ def same_shape(**tensors):
 
 def finite(x, name):
     """No NaN and no infinity among the floats ``x``."""
-    if not math.isfinite(x.sum()) and not x.isfinite().all():   # a sum is the cheapest look at every number
+    if not math.isfinite(x.detach().sum()) and not x.isfinite().all():   # a sum is the cheapest look at every number
         bad = f"{int(x.isnan().sum())} NaN and {int(x.isinf().sum())} infinite"
         raise ValueError(f"expected {name} to be finite, got {bad} of {x.numel()} numbers")
     return x
@@ -129,6 +129,13 @@ def probabilities(p, name, *wanted):
         raise ValueError(f"expected {name} to sum to 1 over its last dimension, got sums from {sums.min():.6g} to "
                          f"{sums.max():.6g}")
     return p
+
+
+def outcomes(**tensors):
+    """Rows of probabilities ``(..., K)`` of one shape."""
+    same_shape(**tensors)
+    for name, p in tensors.items():
+        probabilities(p, name, ..., "K")
 
 
 def labels(y, n, n_classes=None, name="labels y"):

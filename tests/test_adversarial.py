@@ -87,11 +87,20 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_move():
     assert game.theta.item() == 1.0 and game.psi.item() == pytest.approx(0.6)
 
 
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_move():
+    game = Bilinear()
+    critic, _, *optimizers = game.players()
+    with pytest.raises(FloatingPointError, match="step 1, but its gradient is not finite"):
+        list(adversarial.adversarial_steps(critic, lambda _: (game.theta * 0).sqrt(), *optimizers,
+                                           repeat(torch.tensor(0.0)), 3))
+    assert game.theta.item() == 1.0
+
+
 def test_too_few_batches_and_no_critic_are_named():
     game = Bilinear()
     with pytest.raises(ValueError, match="round 2 of 4"):
         list(adversarial.adversarial_steps(*game.players(), [torch.tensor(0.0)] * 3, 4))
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="whole number from 1, got int 0"):
         list(adversarial.adversarial_steps(*game.players(), repeat(torch.tensor(0.0)), 4, critic_updates=0))
 
 

@@ -90,6 +90,33 @@ def test_a_loss_that_is_not_finite_stops_before_it_spoils_the_weights():
     assert model.w.item() == pytest.approx(1 + 4 * 0.9**2, abs=1e-12)
 
 
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+@pytest.mark.parametrize("spoilt", [
+    lambda w: (w * 0).sqrt(),                                        # the slope of a square root at 0, times 0
+    lambda w: torch.where(w > 0, w, (w - w.detach()).log()),         # the slope of the branch not taken, times 0
+])
+def test_a_gradient_that_is_not_finite_stops_before_it_spoils_the_weights(spoilt, clip_norm):
+    model = Slope(5.0)
+    sound = [torch.tensor(1.0)] * 2
+
+    def objective(target):
+        terms = model.loss(target.abs())
+        return {**terms, "loss": terms["loss"] + spoilt(model.w).sum() if target < 0 else terms["loss"]}
+
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with pytest.raises(FloatingPointError, match=r"is \d.* at step 3, but its gradient is not finite for 1 of 1"):
+        list(training.steps(objective, optimizer, [*sound, -sound[0], *sound], 5, clip_norm=clip_norm))
+    before = Slope(5.0)
+    list(training.steps(before.loss, torch.optim.SGD(before.parameters(), 0.1), sound, 2, clip_norm=clip_norm))
+    assert model.w.item() == before.w.item()
+
+
+def test_a_large_gradient_whose_norm_overflows_is_still_a_gradient():
+    weight = nn.Parameter(torch.ones(4))
+    list(training.steps(lambda _: (weight * 1e25).sum(), torch.optim.SGD([weight], 1e-25), repeat(0), 1))
+    assert torch.allclose(weight, torch.zeros(4), atol=1e-6)
+
+
 def test_fit_returns_the_curves_of_steps():
     model, seen = Slope(5.0), []
     history = training.fit(model.loss, torch.optim.SGD(model.parameters(), 0.1), repeat(torch.tensor(1.0)), 20,

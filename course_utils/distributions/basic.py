@@ -4,32 +4,45 @@ import torch
 from torch import distributions as D
 from torch import nn
 
+from course_utils import expect
+
+
+class Event(D.Independent):
+    """``D.Independent`` that never broadcasts an event: images (B, H, W) are none of shape (B, 1, H, W)."""
+
+    def log_prob(self, value):
+        batch = ("B" if size == 1 else size for size in self.batch_shape)   # one distribution may score many values
+        return super().log_prob(expect.floats(value, "x", ..., *batch, *self.event_shape))
+
 
 def gaussian(mu, log_var):
     r"""Diagonal Gaussian with mean ``mu`` and variance ``exp(log_var)``, both ``(B, ...event)``.
 
     The only place where a log-variance becomes a scale. ``log_prob`` returns ``(B,)``: it sums over the event.
     """
-    return D.Independent(D.Normal(mu, (log_var / 2).exp()), mu.dim() - 1)
+    expect.same_shape(mu=mu, log_var=log_var)
+    return Event(D.Normal(mu, (log_var / 2).exp()), mu.dim() - 1)
 
 
 def bernoulli(logits):
     """Independent pixels in {0, 1} with the given logits ``(B, ...event)``; ``log_prob`` returns ``(B,)``."""
-    return D.Independent(D.Bernoulli(logits=logits), logits.dim() - 1)
+    return Event(D.Bernoulli(logits=expect.floats(logits, "logits", ..., "D")), logits.dim() - 1)
 
 
 def standard_normal(*event, like=None):
     """N(0, I) over ``event``, on the device and in the dtype of ``like`` (a tensor) when one is given."""
+    event = expect.shape(event, "event", n_dims=len(event))
     zeros = torch.zeros(*event) if like is None else like.new_zeros(*event)
-    return D.Independent(D.Normal(zeros, torch.ones_like(zeros)), len(event))
+    return Event(D.Normal(zeros, torch.ones_like(zeros)), len(event))
 
 
 class StandardNormal(nn.Module):
-    """The prior N(0, I) over ``(latent_dim,)``. Called without arguments, it returns the distribution."""
+    """The prior N(0, I) over ``(latent_dim,)``, or over a tuple of sizes. Called without arguments."""
 
     def __init__(self, latent_dim):
         super().__init__()
-        self.register_buffer("origin", torch.zeros(latent_dim))
+        event = latent_dim if isinstance(latent_dim, tuple) else (latent_dim,)
+        self.register_buffer("origin", torch.zeros(expect.shape(event, "latent_dim", n_dims=len(event))))
 
     def forward(self):
         return standard_normal(*self.origin.shape, like=self.origin)
@@ -40,7 +53,7 @@ class UnitCube(nn.Module):
 
     def __init__(self, *event):
         super().__init__()
-        self.register_buffer("corner", torch.zeros(event))
+        self.register_buffer("corner", torch.zeros(expect.shape(event, "event", n_dims=len(event))))
 
     def forward(self):
-        return D.Independent(D.Uniform(self.corner, torch.ones_like(self.corner)), self.corner.dim())
+        return Event(D.Uniform(self.corner, torch.ones_like(self.corner)), self.corner.dim())

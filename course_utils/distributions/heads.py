@@ -5,6 +5,7 @@ import math
 import torch
 from torch import nn
 
+from course_utils import expect
 from course_utils.distributions.basic import bernoulli, gaussian
 
 
@@ -40,14 +41,14 @@ class GaussianHead(nn.Module):
 
     def __init__(self, network, min_scale=0.0):
         super().__init__()
-        self.network, self.min_scale = network, min_scale
+        self.network, self.min_scale = network, expect.number(min_scale, "min_scale", low=0)
 
     def forward(self, x):
-        numbers = self.network(x)
-        if numbers.shape[1] % 2:
+        numbers = expect.floats(self.network(x), "what the network puts out")
+        if numbers.dim() < 2 or numbers.shape[1] % 2:
             raise ValueError(f"expected as many log-variances as means along dimension 1, got {tuple(numbers.shape)}")
         mu, log_var = numbers.chunk(2, dim=1)
-        log_var = log_var - (log_var - self.max_log_var).clamp(min=0).detach()
+        log_var = log_var.clamp(max=self.max_log_var).detach() + (log_var - log_var.detach())
         if self.min_scale > 0:
             log_var = torch.logaddexp(log_var, log_var.new_tensor(2 * math.log(self.min_scale)))
         return gaussian(mu, log_var)
@@ -64,9 +65,7 @@ class FixedGaussianHead(nn.Module):
 
     def __init__(self, network, scale):
         super().__init__()
-        if not scale > 0:
-            raise ValueError(f"scale is a standard deviation above 0, got {scale}")
-        self.network, self.scale = network, scale
+        self.network, self.scale = network, expect.number(scale, "the standard deviation scale", above=0)
 
     def forward(self, z):
         mu = self.network(z)
@@ -75,5 +74,6 @@ class FixedGaussianHead(nn.Module):
 
 def shape_for(head, shape):
     """Shape of what a network must put out so that ``head`` (or a ``partial`` of one) is about images of ``shape``."""
+    shape = expect.shape(shape)
     head = getattr(head, "func", head)
     return head.numbers_per_value * shape[0], *shape[1:]

@@ -6,12 +6,15 @@ import torch
 from torch.distributions import Bernoulli, Categorical, Distribution, constraints
 from torch.nn import functional as F
 
+from course_utils import expect
+
 
 def to_levels(x, levels):
     """Images in [0, 1] to integers 0 … levels-1. Raises when x is not on the grid of that many grey levels."""
-    scaled = x * (levels - 1)
+    scaled = expect.floats(x, "images", ..., "W") * (expect.levels(levels) - 1)
     integers = scaled.round()
-    if (scaled - integers).abs().max() > 0.05 or integers.min() < 0 or integers.max() > levels - 1:
+    off, (low, high) = (scaled - integers).abs().max(), integers.aminmax()
+    if not (off <= 0.05 and low >= 0 and high <= levels - 1):            # comparisons with NaN are False
         raise ValueError(
             f"expected images in [0, 1] with {levels} grey levels, got values between them (range "
             f"{x.min():.3g} to {x.max():.3g}): binarise or quantise the images, or build the model with other levels"
@@ -20,7 +23,8 @@ def to_levels(x, levels):
 
 
 def from_levels(integers, levels):
-    """Integers 0 … levels-1 to images in [0, 1]."""
+    """Integers 0 … levels-1, of any dtype, to images in [0, 1]."""
+    expect.inside(integers, "levels of pixels", 0, expect.levels(levels) - 1)
     return integers / (levels - 1)
 
 
@@ -36,6 +40,10 @@ class Head:
     levels: int = 2
     mixtures: int = 0
 
+    def __post_init__(self):
+        expect.levels(self.levels)
+        expect.count(self.mixtures, "mixtures", least=0)
+
     @property
     def n_params(self):
         if self.mixtures:
@@ -43,12 +51,13 @@ class Head:
         return 1 if self.levels == 2 else self.levels
 
     def __call__(self, params):
+        expect.floats(params, "params", ..., self.n_params)
         if self.mixtures:
             weight, mu, log_scale = params.unflatten(-1, (3, -1)).unbind(-2)
             return DiscretisedLogisticMixture(weight, mu, log_scale, self.levels)
         if self.levels == 2:
-            return Bernoulli(logits=params.squeeze(-1), validate_args=False)
-        return Categorical(logits=params, validate_args=False)
+            return Bernoulli(logits=params.squeeze(-1))
+        return Categorical(logits=params)
 
 
 class DiscretisedLogisticMixture(Distribution):
@@ -66,7 +75,8 @@ class DiscretisedLogisticMixture(Distribution):
     has_enumerate_support = True
 
     def __init__(self, weight, mu, log_scale, levels):
-        self.log_weight, self.mu, self.levels = weight.log_softmax(-1), mu, levels
+        expect.same_shape(weight=weight, mu=mu, log_scale=log_scale)
+        self.log_weight, self.mu, self.levels = weight.log_softmax(-1), mu, expect.levels(levels)
         self.inverse_scale = torch.exp(-log_scale.clamp(min=-7))
         super().__init__(mu.shape[:-1], validate_args=False)
 
@@ -81,6 +91,9 @@ class DiscretisedLogisticMixture(Distribution):
 
     def log_prob(self, value):
         """Log-probability of an integer level, ``(…)`` in nats."""
+        if value.shape[value.dim() - len(self.batch_shape):] != self.batch_shape:
+            raise ValueError(f"expected levels of shape (..., *{tuple(self.batch_shape)}), got {expect.came(value)}")
+        expect.inside(value, "levels of pixels", 0, self.levels - 1)
         half = 1 / (self.levels - 1)                                 # half a level, on the axis from -1 to 1
         centre = value.to(self.mu).unsqueeze(-1) * 2 * half - 1 - self.mu          # (…, M)
         upper, lower = (centre + half) * self.inverse_scale, (centre - half) * self.inverse_scale
@@ -102,6 +115,7 @@ def inverse_cdf(distribution, uniforms):
     One uniform number decides one pixel, so two samplers that are given the same numbers must give the same images.
     ``uniforms`` has the batch shape of ``distribution``, and so has the answer.
     """
+    expect.inside(expect.floats(uniforms, "uniforms", *distribution.batch_shape), "uniforms", 0, 1)
     if isinstance(distribution, Bernoulli):
         return (uniforms >= torch.sigmoid(-distribution.logits)).to(uniforms)        # u < P(0): level 0
     probs = distribution.log_prob(distribution.enumerate_support()).exp()            # (K, …)
@@ -110,9 +124,10 @@ def inverse_cdf(distribution, uniforms):
 
 def tempered(distribution, temperature):
     r"""The distribution proportional to :math:`p^{1/T}`: T < 1 sharpens every pixel, T > 1 blurs it."""
+    temperature = expect.temperature(temperature)
     if temperature == 1:
         return distribution
     if isinstance(distribution, Bernoulli):
-        return Bernoulli(logits=distribution.logits / temperature, validate_args=False)
+        return Bernoulli(logits=distribution.logits / temperature)
     log_p = distribution.log_prob(distribution.enumerate_support()).movedim(0, -1)
-    return Categorical(logits=log_p / temperature, validate_args=False)
+    return Categorical(logits=log_p / temperature)

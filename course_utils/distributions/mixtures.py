@@ -4,6 +4,8 @@ import torch
 from torch import distributions as D
 from torch import nn
 
+from course_utils import expect
+
 
 class GaussianMixture(D.MixtureSameFamily):
     r"""Mixture :math:`\sum_k \pi_k N(x; \mu_k, \Sigma_k)` over the line or over ``D`` dimensions.
@@ -14,6 +16,9 @@ class GaussianMixture(D.MixtureSameFamily):
     """
 
     def __init__(self, weights, means, covariances):
+        for name, x in (("weights", weights), ("means", means), ("covariances", covariances)):
+            expect.finite(expect.floats(x, name), name)
+        expect.inside(weights, "weights", 0)
         if means.dim() not in (1, 2) or weights.shape != means.shape[:1]:
             raise ValueError(f"expected weights (K,) and means (K,) or (K, D), got {tuple(weights.shape)} and "
                              f"{tuple(means.shape)}")
@@ -55,8 +60,13 @@ class GaussianMixture(D.MixtureSameFamily):
             total = total - (log_p.exp() * log_p).sum() * step ** len(axes)
         return total.to(components.mean.dtype)
 
+    def log_prob(self, x):
+        """log p(x) in nats, ``(..., D) -> (...)``; on the line ``(...) -> (...)``."""
+        return super().log_prob(expect.floats(x, "x", ..., *self.event_shape))
+
     def joint_log_prob(self, x):
         r"""log p(x, k) for every component: ``(B, D) -> (B, K)``, on the line ``(B,) -> (B, K)``, in nats."""
+        expect.floats(x, "x", "B", *self.event_shape)
         return self.component_distribution.log_prob(x.unsqueeze(1)) + self.mixture_distribution.logits
 
     def posterior(self, x):
@@ -79,6 +89,8 @@ class GaussianMixture(D.MixtureSameFamily):
         """
         if not isinstance(self.component_distribution, D.MultivariateNormal):
             raise ValueError("conditional_mean needs full covariances (K, D, D); a diagonal one links no pixels")
+        expect.floats(x, "x", "B", *self.event_shape)
+        expect.booleans(missing, "missing", *self.event_shape)
         if missing.all():
             raise ValueError("nothing is observed: conditional_mean needs at least one False in missing")
         seen = ~missing
@@ -160,7 +172,8 @@ class MixturePrior(nn.Module):
 
     def __init__(self, latent_dim, n_components):
         super().__init__()
-        self.logits = nn.Parameter(torch.zeros(n_components))
+        expect.count(latent_dim, "latent_dim")
+        self.logits = nn.Parameter(torch.zeros(expect.count(n_components, "n_components")))
         self.means = nn.Parameter(torch.randn(n_components, latent_dim))
         self.log_vars = nn.Parameter(torch.zeros(n_components, latent_dim))
 

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import torch
 
+from course_utils import expect
 from course_utils.training.bar import Bar
-from course_utils.training.loop import History, terms_of
+from course_utils.training.loop import History, tame_gradient, terms_of
 
 
 class Move(NamedTuple):
@@ -27,11 +28,11 @@ def adversarial_steps(critic_objective, generator_objective, critic_optimizer, g
     objective maps a batch to a scalar loss, or to a dict of scalars with ``"loss"``; each player descends its own. The
     critic's weights hold still while the generator moves: its gradient passes through them and leaves nothing there.
     schedulers: stepped once a round.  Stop early by leaving the ``for`` loop.  Taught in chapter 05.
-    Errors: FloatingPointError when a loss is not finite (the weights stay as they were before that update);
+    Errors: FloatingPointError when a loss or its gradient is not finite (the weights stay as they were before it);
     ValueError when an objective returns something else, or batches run out.
     """
-    if critic_updates < 1:
-        raise ValueError(f"critic_updates is how often the critic moves in a round, at least 1; got {critic_updates}")
+    expect.count(n_steps, "n_steps", least=0)
+    expect.count(critic_updates, "critic_updates, how often the critic moves in a round,")
     batches = iter(batches)
     for step in range(1, n_steps + 1):
         drawn = list(islice(batches, critic_updates + 1))
@@ -48,9 +49,10 @@ def adversarial_steps(critic_objective, generator_objective, critic_optimizer, g
 
 def update(objective, optimizer, batch, step):
     """One step of ``optimizer`` down ``objective(batch)``; the loss and all terms, detached."""
-    terms = terms_of(objective(batch), step)
+    terms = terms_of(objective(batch))
     optimizer.zero_grad()
     terms["loss"].backward()
+    tame_gradient(optimizer, terms["loss"], step)
     optimizer.step()
     terms = {name: value.detach() for name, value in terms.items()}
     return terms["loss"], terms

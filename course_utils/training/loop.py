@@ -1,10 +1,12 @@
 """The visible loop, and the same loop behind a progress bar."""
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
+from course_utils import expect
 from course_utils.training.bar import Bar
 
 
@@ -16,8 +18,8 @@ class Record(NamedTuple):
     terms: dict[str, torch.Tensor]  # everything the objective returned, "loss" included
 
 
-def terms_of(output, step):
-    """The objective's output as a dictionary of scalars with a differentiable, finite ``"loss"``, or a clear error."""
+def terms_of(output):
+    """The objective's output as a dictionary of scalars with a differentiable ``"loss"``, or a clear error."""
     terms = output if isinstance(output, dict) else {"loss": output}
     if "loss" not in terms:
         raise ValueError(f'the objective returned {sorted(terms)} without a "loss": call what is minimised "loss"')
@@ -27,9 +29,29 @@ def terms_of(output, step):
             raise ValueError(f'the objective\'s "{name}" must be a scalar tensor, got {shape}: average over the batch')
     if not terms["loss"].requires_grad:
         raise ValueError("the loss depends on no parameter that wants a gradient: was it detached, or under no_grad?")
-    if not torch.isfinite(terms["loss"]):
-        raise FloatingPointError(f"the loss is {terms['loss'].item()} at step {step}; the weights are those before it")
     return terms
+
+
+def tame_gradient(optimizer, loss, step, clip_norm=None):
+    """Clip the gradient to the norm ``clip_norm``, if given. FloatingPointError where it or the loss is not finite.
+
+    A loss can be finite while its gradient is not: the slope of a square root at 0, or of a branch of ``torch.where``
+    that was not taken. One step with it would make every weight NaN.
+    """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None]
+    gradients = [weight.grad for weight in weights]
+    norm = nn.utils.get_total_norm(gradients)
+    if not torch.isfinite(loss.detach().to(norm.device) + norm):     # one wait for the device per step
+        loss = loss.item()
+        bad = [tuple(gradient.shape) for gradient in gradients if not gradient.isfinite().all()]
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss} at step {step}; the weights are those before it")
+        if bad:
+            raise FloatingPointError(f"the loss is {loss:.6g} at step {step}, but its gradient is not finite for "
+                                     f"{len(bad)} of {len(gradients)} weights, the first of shape {bad[0]}; the "
+                                     "weights are those before it")
+    if clip_norm is not None:
+        nn.utils.clip_grads_with_norm_(weights, expect.number(clip_norm, "clip_norm", above=0), norm)
 
 
 def steps(objective, optimizer, batches, n_steps, *, clip_norm=None, scheduler=None):
@@ -38,17 +60,17 @@ def steps(objective, optimizer, batches, n_steps, *, clip_norm=None, scheduler=N
     objective: callable, batch -> scalar tensor, or dict of scalar tensors with ``"loss"``.
     batches: any iterable that gives at least ``n_steps`` batches.  clip_norm: largest norm of the whole gradient.
     scheduler: stepped once per update.  Stop early by leaving the ``for`` loop.
-    Errors: FloatingPointError when the loss is not finite (the weights stay as they were before that step; looking
-    costs one wait for the device per step); ValueError when the objective returns something else, or batches run out.
+    Errors: FloatingPointError when the loss or its gradient is not finite (the weights stay as they were before that
+    step; looking costs one wait for the device per step); ValueError when the objective returns something else, or
+    batches run out.
     """
     step = 0
+    expect.count(n_steps, "n_steps", least=0)
     for step, batch in zip(range(1, n_steps + 1), batches, strict=False):
-        terms = terms_of(objective(batch), step)
+        terms = terms_of(objective(batch))
         optimizer.zero_grad()
         terms["loss"].backward()
-        if clip_norm is not None:
-            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-            nn.utils.clip_grad_norm_(weights, clip_norm)
+        tame_gradient(optimizer, terms["loss"], step, clip_norm)     # clips; stops where something is not finite
         optimizer.step()
         if scheduler is not None:
             scheduler.step()

@@ -5,6 +5,8 @@ import contextlib
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from course_utils import expect
+
 
 @contextlib.contextmanager
 def evaluating(*models):
@@ -44,7 +46,6 @@ def ema_of(model, decay=None, *, half_life=None, buffers=False):
     if decay is not None and half_life is not None:
         raise ValueError(f"give a decay or a half_life, not both; got {decay} and {half_life}")
     if half_life is not None:
-        if not half_life > 0:
-            raise ValueError(f"half_life is a number of updates above 0, got {half_life}")
-        decay = 0.5 ** (1 / half_life)
-    return Ema(model, 0.999 if decay is None else decay, buffers)
+        decay = 0.5 ** (1 / expect.number(half_life, "half_life, a number of updates,", above=0))
+    decay = 0.999 if decay is None else expect.number(decay, "decay", low=0, below=1)
+    return Ema(model, decay, buffers)

@@ -31,6 +31,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE
 
+import course_utils.expect as expect  # noqa: F401  (quoted functions check what they get with it)
 from course_utils import checks, distributions, metrics, plots, training, widgets
 from course_utils.chapter import pick_budget, pick_device, pick_seed, record
 from course_utils.data import densities, handwriting, images
