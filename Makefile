@@ -8,6 +8,7 @@ RUN      ?=
 TESTS    ?=
 JOBS     ?= 2
 LAB      ?=
+BENCH    ?=
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -54,9 +55,9 @@ test: $(STAMP)  ## lint, compare notebooks with their sources, run the tests: TE
 lab: $(STAMP)  ## open JupyterLab on your own copies of the chapters, in work/: LAB="--no-browser --port 8890"
 	@$(BIN)/course lab $(LAB)
 
-bench: $(STAMP)  ## measure: seconds per model, latency of the widgets
+bench: $(STAMP)  ## measure speed, widgets, tables of results: BENCH="widgets latent"
 	@$(say) "measuring; this takes minutes and wants an idle machine"
-	@$(BIN)/course bench
+	@$(BIN)/course bench $(BENCH)
 
 doctor: $(STAMP)  ## what works on this machine, and the command that repairs the rest
 	@$(BIN)/course doctor

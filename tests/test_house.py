@@ -377,8 +377,40 @@ def test_shipped_weights_are_small_and_say_how_they_were_made():
             assert not traces(json.dumps(told)), path.name
 
 
-@pytest.mark.parametrize("page", ["README.md", "data/README.md", "notebooks/NOTATION.md"])
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", "notebooks/NOTATION.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_in_the_pages_lead_to_committed_files(page):
     here = committed()
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
         assert (ROOT / page).parent.joinpath(target).resolve() in here, f"{page} links to {target}"
+
+
+def test_contributing_names_every_room():
+    """The page that says where a line goes knows each room of the library, and each module of the workshop."""
+    words = {word.removesuffix(".py") for word in re.findall(r"[\w.]+", (ROOT / "CONTRIBUTING.md").read_text())}
+    rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    modules = {path.stem for path in sources(PACKAGE / "commands")}
+    assert sorted((rooms | modules) - words - {"__init__", "__main__"}) == []
+
+
+# ---- what is taught is tested ----------------------------------------------------------------------------------------
+def untested(source, words):
+    """Public functions whose docstring names the chapter that teaches them, and that no test names."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            if re.search(r"[Cc]hapters? \d\d", ast.get_docstring(node) or "") and node.name not in words:
+                yield node.name
+
+
+def test_what_a_chapter_teaches_is_named_in_a_test():
+    words = set(re.findall(r"\w+", "\n".join(path.read_text() for path in sources(ROOT / "tests"))))
+    found = {str(path.relative_to(ROOT)): lost for path in sources()
+             if not {"commands", "exercises"} & set(path.parts) and (lost := [*untested(path.read_text(), words)])}
+    assert not found, f"give each of these a test that names it: {found}"
+
+
+def test_an_untested_formula_is_seen():
+    text = 'def law():\n    """A law.  Taught in chapter 05."""\n\ndef helper():\n    """Helps."""\n'
+    assert [*untested(text, {"helper"})] == ["law"] and [*untested(text, {"law"})] == []

@@ -1,13 +1,15 @@
 """Figures: layout of sheets and the text that stands for a picture."""
 
 import io
+import re
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
 from PIL import Image
 
-from course_utils import plots
+from course_utils import plots, widgets
 
 
 def test_tile_puts_each_image_in_its_place():
@@ -46,3 +48,9 @@ def test_draw_seen_paints_later_seen_missed_and_the_pixel_itself():
     assert (picture[1, 1] == 0).all() and ax.get_title() == "view"
     assert torch.equal(picture[2, 2], later) and torch.equal(picture[1, 0], red)
     assert blue[2] > blue[0] and red[0] > red[2] and len({tuple(c.tolist()) for c in (later, blue, red)}) == 3
+
+
+def test_javascript_has_the_colours_of_python():
+    text = (Path(widgets.__file__).parent / "js" / "common.js").read_text()
+    named = dict(re.findall(r"(\w+): \"(#[0-9A-F]{6})\"", text))
+    assert [named[name] for name in ("blue", "orange", "green", "red", "pink", "sky")] == plots.PALETTE[:6]

@@ -236,3 +236,8 @@ def test_an_autoencoder_for_latent_models_adds_noise_to_codes_and_keeps_them_sho
     assert torch.equal(model(x), x)                                             # none when it is used
     made = ae.mlp_autoencoder((1, 4, 4), (8,), 2, error=ae.cross_entropy, latent_noise=0.1)
     assert made.loss(torch.rand(3, 1, 4, 4)).keys() == {"loss", "cross_entropy", "penalty"}
+
+
+def test_l1_sparsity_adds_up_the_sizes_of_a_code():
+    z = torch.tensor([[1.0, -2.0, 0.5], [0.0, 0.0, 0.0]])
+    torch.testing.assert_close(ae.l1_sparsity(z), torch.tensor([3.5, 0.0]))

@@ -21,7 +21,7 @@ from course_utils.models.autoregressive.baselines import PixelHistograms
 from course_utils.models.autoregressive.made import MADE, made_masks
 from course_utils.models.autoregressive.transformer import TransformerBlock
 from course_utils.models.flow import autoregressive, coupling, elementwise, glow, spline, tarflow
-from course_utils.models.flow.flow import Chain, Dequantised, Flow, FlowEncoder, Inverted, tweedie
+from course_utils.models.flow.flow import Chain, Dequantised, Flow, FlowEncoder, Inverted, change_of_variables, tweedie
 from course_utils.nn.masked import MaskedMLP
 from course_utils.nn.mlp import MLP
 
@@ -529,3 +529,22 @@ def test_a_narrower_noise_is_no_bound():
     x = torch.ones(400, 1, 1, 1)
     exact = math.log(0.1 + 0.6)
     assert model.elbo(x).mean() < exact < narrow.elbo(x).mean()
+
+
+def test_the_formulas_of_a_coupling_on_numbers_worked_out_by_hand():
+    """x = (1, 2), the first stays; log-scale log 3 and shift 5 take 2 to 11, and log|det| is log 3."""
+    x, mask = torch.tensor([[1.0, 2.0]]), torch.tensor([True, False])
+    shift, log_scale = torch.full_like(x, 5.0), torch.full_like(x, math.log(3.0))
+    z, log_det = coupling.affine_coupling(x, mask, shift, log_scale)
+    torch.testing.assert_close(z, torch.tensor([[1.0, 11.0]]))
+    torch.testing.assert_close(log_det, torch.tensor([math.log(3.0)]))
+    torch.testing.assert_close(coupling.affine_coupling_inverse(z, mask, shift, log_scale), x)
+
+
+def test_the_density_grows_where_the_map_to_the_base_stretches():
+    """z = 2 x of x ~ N(0, 1/4): the base is standard, and the factor 2 is what makes p the density of N(0, 1/4)."""
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64)
+    base = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), 1.0)
+    narrow = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), 0.5)
+    found = change_of_variables(base.log_prob(2 * x), torch.full_like(x, math.log(2)))
+    torch.testing.assert_close(found, narrow.log_prob(x))
