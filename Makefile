@@ -18,14 +18,19 @@ say    = printf '\033[1m==>\033[0m %s\n'
 CANDIDATES := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python)
 IN_RANGE   := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 
-# An environment keeps its Python. Naming another one for it is a mistake worth saying, not one to pass over.
-ifneq ($(PYTHON),)
+# An environment keeps its Python: one that does not start, or another one named for it, is worth saying, not passing over.
+ifneq ($(filter-out help clean,$(MAKECMDGOALS)),)
 ifneq ($(wildcard $(BIN)/python),)
 VERSION := -c 'import sys; print(*sys.version_info[:2], sep=".")'
+MADE    := $(shell $(BIN)/python $(VERSION) 2>/dev/null)
+ifeq ($(MADE),)
+$(error $(BIN)/python does not start: say "rm -r $(VENV)", then the same make again, which sets it up anew)
+endif
+ifneq ($(PYTHON),)
 ASKED   := $(shell $(PYTHON) $(VERSION))
-MADE    := $(shell $(BIN)/python $(VERSION))
 ifneq ($(ASKED),$(MADE))
 $(error $(VENV) has Python $(MADE), PYTHON=$(PYTHON) is "$(ASKED)": remove $(VENV), or say VENV=.venv-$(ASKED) as well)
+endif
 endif
 endif
 endif

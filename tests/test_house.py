@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "widgets": "plots",
     "exercises": f"models checks metrics {LAW}",
     "commands": "",
-    "commands.cli": "",
+    "commands.cli": "commands.doctor",
     "commands.doctor": "data",
     "commands.build": "exercises files",
     "commands.run": "files shipped commands.doctor commands.pages",

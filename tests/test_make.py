@@ -99,6 +99,26 @@ def test_a_python_without_its_venv_parts_fills_the_environment_with_its_own_pip(
     assert "-m pip --python .venv/bin/python install -q pip" in asked
 
 
+BROKEN = {"exits with 1": "#!/bin/sh\nexit 1\n", "says why and exits": "#!/bin/sh\necho broken >&2\nexit 3\n",
+          "is killed": "#!/bin/sh\nkill -9 $$\n", "is for another machine": "\x7fELF",
+          "an interpreter that went": "#!/gone\n", "is silent": "#!/bin/sh\n"}
+
+
+@pytest.mark.parametrize("why", BROKEN)
+@pytest.mark.parametrize("target", ["run", "setup", "lab"])
+def test_an_environment_whose_python_does_not_start_is_named_with_what_repairs_it(checkout, why, target):
+    checkout.python("python3", "3.11")
+    assert checkout("setup")[0] == 0
+    python = checkout.folder / ".venv" / "bin" / "python"
+    python.write_text(BROKEN[why])
+    for arguments in ((), ("PYTHON=python3",)):
+        code, said, _ = checkout(target, *arguments)
+        assert code != 0 and ".venv/bin/python does not start" in said and 'rm -r .venv' in said, said
+    assert checkout("help")[0] == checkout()[0] == 0 and "removing" in checkout("clean")[1]
+    shutil.rmtree(checkout.folder / ".venv")
+    assert checkout("setup")[0] == 0, "what it says does repair it"
+
+
 def test_clean_keeps_the_environment_and_the_student_s_files(checkout):
     checkout.python("python3", "3.11")
     checkout("setup")

@@ -83,10 +83,13 @@ def test_picture_and_live_values_at_low_middle_and_high(examples, name):
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_attended_bundle_is_a_widget_whose_sliders_skip_the_kernel(attended, name):
-    demo = EXAMPLES[name]()
-    bundle, _ = demo._repr_mimebundle_()
-    assert "application/vnd.jupyter.widget-view+json" in bundle and "text/html" in bundle
+def test_attended_a_demo_is_a_widget_whose_sliders_skip_the_kernel_and_a_page(attended, monkeypatch, name):
+    demo, outputs = EXAMPLES[name](), []
+    monkeypatch.setattr(demos, "publish_display_data", lambda data, metadata=None: outputs.append((data, metadata)))
+    demo._ipython_display_()
+    [(widget, _), (still, about)] = outputs
+    assert list(widget) == ["application/vnd.jupyter.widget-view+json"], "where it cannot be shown, nothing is"
+    assert set(still) == {"text/plain", "text/html", "image/png"} and about["image/png"]["alt"] == demo.alt
     live, panel = demo.view.children
     for slider, knob in zip(demo.sliders, panel.children, strict=True):
         assert type(knob.link).__name__ == "Link" and knob.link.target == (live, slider.name)

@@ -36,10 +36,11 @@ class LazyGroup(click.Group):
         except ModuleNotFoundError as error:
             if error.name.startswith("course_utils"):
                 raise
-            raise click.ClickException(
-                f"course {name} needs {error.name.partition('.')[0]}, which is not installed here; "
-                "run: pip install 'deep-generative-course[lab,instructor]'"
-            ) from error
+            from course_utils.commands.doctor import install_course
+
+            needed = error.name.partition(".")[0]
+            what = f"course {name} needs {needed}, which is not installed here; run: {install_course('lab,instructor')}"
+            raise click.ClickException(what) from error
 
     def format_commands(self, ctx, formatter):
         with formatter.section("Commands"):

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -45,11 +46,20 @@ def install(*requirements):
 
 
 def install_course(extra=""):
-    """The pip command that brings this course, from the checkout where this file stands in one."""
+    """The pip command that brings this course, with what an extra such as "lab" or "lab,instructor" declares.
+
+    Outside a checkout it names what the extra declares, never the course: its name may be anybody's on an index.
+    """
     part = f"[{extra}]" if extra else ""
     if (CHECKOUT / "pyproject.toml").exists():
         return install("-e", f"{CHECKOUT}{part}")
-    return install(f"{PACKAGE}{part}")
+    try:
+        declared = metadata.requires(PACKAGE) or []
+    except metadata.PackageNotFoundError:
+        declared = []
+    wanted = {line.partition(";")[0].strip(): 0 for line in declared for each in extra.split(",")
+              if (f'extra == "{each}"' in line.replace("'", '"') if each else "extra ==" not in line)}
+    return install(*wanted) if wanted else f"{sys.executable} -m pip install -e FOLDER, where FOLDER is the checkout"
 
 
 def system_install(package):
@@ -128,6 +138,18 @@ def check_device():
                                        "budget auto means full", needed=False)
     also = "; Apple's GPU is there with device='mps'" if torch.backends.mps.is_available() else ""
     return Finding("device", True, f"CPU; budget auto means class{also}", needed=False)
+
+
+def check_source():
+    """What the first cell of a chapter installs on Colab, as pyproject.toml says."""
+    if not (CHECKOUT / "pyproject.toml").exists():
+        return Finding("Colab", True, "this is no checkout: chapters are not built here", needed=False)
+    said = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
+    source = said.get("tool", {}).get("course", {}).get("source", "")
+    if source:
+        return Finding("Colab", True, f"the chapters install {source} there", needed=False)
+    return Finding("Colab", False, "source in pyproject.toml is empty: chapters install nothing there; the command "
+                                   "makes some that carry the package", "course build --carry", needed=False)
 
 
 def cores():
@@ -273,7 +295,7 @@ def _last_line(error):
 
 
 CHECKS = (check_python, check_packages, check_torch, check_device, check_threads, check_handwriting, check_data,
-          check_kernel, check_lab, check_papermill, check_chromium, check_bubblewrap)
+          check_kernel, check_lab, check_papermill, check_source, check_chromium, check_bubblewrap)
 
 
 def examine(checks=CHECKS):

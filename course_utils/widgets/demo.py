@@ -4,7 +4,8 @@ A demo is an ES module in ``js/`` (``function render({ model, el })`` and ``expo
 network) and a Python function of about ten lines that returns a :class:`Demo`. The front end decides what is shown:
 
 * a person's JupyterLab, Notebook or VS Code gets an anywidget with ipywidgets sliders. Slider and module are joined in
-  the browser, so a drag never waits for the kernel;
+  the browser, so a drag never waits for the kernel. When the notebook is opened again and the kernel is gone, so is the
+  widget: then the next form, which lay beside it unseen, takes its place;
 * where no widget manager can help (papermill, exported HTML, the book, Colab) the same module runs inside
   ``<div><img><iframe srcdoc></div>``, with the network cut as well;
 * where no script may run, the picture in that ``<div>`` stays.
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 import traitlets
 from IPython import get_ipython
+from IPython.display import publish_display_data
 
 JS = Path(__file__).parent / "js"
 DTYPES = ("float16", "float32", "float64", "uint8", "int32", "bool")
@@ -35,6 +37,15 @@ body {{ margin: 0; background: #fff; font: 14px/1.4 system-ui, 'DejaVu Sans', sa
 #sliders input {{ width: 100%; accent-color: #0072B2; }} #sliders output {{ text-align: right; }}
 </style><div id="demo"></div><div id="sliders"></div><script type="application/json" id="state">{state}</script>
 <script type="module">{module}</script></html>"""
+
+# Of the two outputs of a demo with a kernel, the widget and the page, JupyterLab and Notebook 7 show one: the widget if
+# it is alive, else the page. The page waits half a second, so that it does not flash before the widget stands there.
+ONE_OF_TWO = """<style>
+.jp-OutputArea-child:not(:has(.course-demo)):has(+ .jp-OutputArea-child .course-still),
+.jp-OutputArea-child:has(.course-demo) + .jp-OutputArea-child:has(.course-still) { display: none; }
+.course-still { animation: course-still 0s 0.5s backwards; }
+@keyframes course-still { from { opacity: 0; } }
+</style>"""
 
 
 @dataclass(frozen=True)
@@ -224,12 +235,19 @@ class Demo:
     # ---- what Jupyter asks -------------------------------------------------------------------------------------------
     def _repr_mimebundle_(self, include=None, exclude=None):
         source = base64.b64encode(self.png()).decode()
-        bundle = {"text/html": self.html(source), "image/png": source}
+        bundle = {"text/html": self.html(source), "image/png": source, "text/plain": repr(self)}
+        return bundle, {"image/png": {"alt": self.alt}}
+
+    def _ipython_display_(self):
+        bundle, metadata = self._repr_mimebundle_()
         if front_end() == "widgets":
-            # By hand, because ipywidgets 7 (which Colab still has) cannot be asked for it.
+            # By hand, because ipywidgets 7 (which Colab still has) cannot be asked for it. Nothing stands beside it: so
+            # nothing is shown of it where a notebook is not trusted, or widgets are unknown.
             view = {"version_major": 2, "version_minor": 0, "model_id": self.view.model_id}
-            bundle["application/vnd.jupyter.widget-view+json"] = view
-        return bundle | {"text/plain": repr(self)}, {"image/png": {"alt": self.alt}}
+            publish_display_data({"application/vnd.jupyter.widget-view+json": view})
+            still = f'<div class="course-still" id="still-{self.live.model_id}">{bundle["text/html"]}</div>'
+            bundle["text/html"] = ONE_OF_TWO + still
+        publish_display_data(bundle, metadata)
 
     def __repr__(self):
         return f"Demo({self.module}: {', '.join(s.name for s in self.sliders)})"

@@ -2,12 +2,15 @@
 
 import json
 
+import nbformat
 import pytest
 import torch
 from browser.examples import EXAMPLES
 from browser.pixels import is_drawn
 
-from course_utils.commands.lab import browser
+from course_utils import exercises
+from course_utils.commands.build import quotes
+from course_utils.commands.lab import browser, copies
 
 # one group: tests that run in parallel share the server
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.xdist_group("jupyter")]
@@ -101,6 +104,94 @@ def test_a_drag_leaves_the_kernel_in_peace(jupyter, page):
         rests = [state["settled"] for state in told if "settled" in state]
         assert rests[-1] == now and len(rests) <= 3, f"{target}: heard when the hand rests"
         assert len(told) <= len(rests) * (1 + len(now)), f"{target}: each slider tells its value once a rest"
+
+
+SHOWN = """() => [...document.querySelectorAll('.jp-OutputArea-child')].filter((e) => e.offsetHeight)
+  .map((e) => e.querySelector('.course-demo') ? 'live' : e.querySelector('.course-still') ? 'page' : e.innerText)"""
+
+
+def save(page):
+    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
+
+
+def reopen(page, url):
+    """Open a notebook that was run before, without a kernel if it has none; what its outputs show."""
+    page.goto(url)
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000)
+    page.wait_for_selector(".course-still", state="attached", timeout=30_000)
+    page.wait_for_timeout(4000)                       # longer than Jupyter looks for the widget
+    return page.evaluate(SHOWN)
+
+
+def test_a_reopened_notebook_shows_the_demo_and_no_error(jupyter, page):
+    """While the kernel lives, after it is gone, and where nobody trusts the notebook; without a click."""
+    names = ("kl_explorer", "latent_explorer_in_python")
+    cells = [f"print('above')\nEXAMPLES['{name}']()" for name in names]
+    browser.write_notebook(jupyter.folder / "saved.ipynb", "from browser.examples import EXAMPLES", *cells)
+    browser.open_notebook(page, jupyter.url("saved.ipynb", "lab"))
+    browser.run_all(page, demos=2)
+    page.wait_for_timeout(1500)
+    assert page.evaluate(SHOWN) == ["above\n", "live"] * 2, "the page stays unseen beside the widget"
+    assert page.locator(".Toastify__toast").count() == 0, "nothing lies over the page in a fresh home"
+    save(page)
+    for _ in range(3):
+        assert reopen(page, jupyter.url("saved.ipynb", "lab")) in (
+            [["above\n", a, "above\n", b] for a in ("live", "page") for b in ("live", "page")])
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    for app in ("lab", "notebook"):
+        assert reopen(page, jupyter.url("saved.ipynb", app)) == ["above\n", "page"] * 2
+        for still, name in zip(page.locator(".course-still").all(), names, strict=True):
+            assert not still.locator("img").is_visible()
+            still.scroll_into_view_if_needed()
+            frame = still.locator("iframe").element_handle().content_frame()
+            frame.wait_for_selector(".course-demo[data-shown]")
+            demo = EXAMPLES[name]()
+            assert browser.shown(frame) == {s.name: s.value for s in demo.sliders}
+            before = drawn(frame)
+            frame.locator("input").first.focus()
+            page.keyboard.press("PageUp")             # the frames baked beforehand stand a tenth of the way apart
+            settle(page)
+            assert drawn(frame) != before, f"{name} is live"
+    page.goto("about:blank")
+    stranger = (jupyter.folder / "saved.ipynb").read_text().replace("print('above')", "print('below')")
+    (jupyter.folder / "stranger.ipynb").write_text(stranger)
+    page.goto(jupyter.url("stranger.ipynb", "lab"))
+    page.wait_for_selector(".jp-OutputArea-output img", timeout=90_000)
+    page.wait_for_timeout(3000)
+    pictures = page.locator(".jp-OutputArea-output img")
+    assert pictures.count() == 2 and all(picture.is_visible() for picture in pictures.all())
+    assert page.locator("iframe").count() == 0 and not page.get_by_text("Error displaying").is_visible()
+
+
+def drawn(frame):
+    return frame.evaluate("() => [...document.querySelectorAll('canvas')].map((c) => c.toDataURL()).join()")
+
+
+def test_answers_that_moved_on_pass_in_lab(jupyter, page, tmp_path):
+    """A copy from an edition whose imports are gone, answered by a student: `course lab` makes one that runs."""
+    exercise = {each.id: each for each in exercises.load("01")}["1.1"]
+    name, answer = exercise.reference.__name__, quotes.solution(exercise.reference)
+    edition = ["import torch\nfrom course_utils.gone import check", quotes.stub(exercise.reference),
+               f"check('1.1', {name})"]
+    for cells in (edition, [edition[0].replace("gone", "exercises"), *edition[1:]]):
+        path = browser.write_notebook(tmp_path / "01_x.ipynb", *cells)
+        notebook = nbformat.read(path, as_version=4)
+        notebook.cells[1].metadata["exercise"] = "1.1"
+        nbformat.write(notebook, path)
+        assert [what for _, what in copies.copy_chapters(tmp_path, jupyter.folder / "work")] != []
+        if cells is edition:
+            browser.open_notebook(page, jupyter.url("work/01_x.ipynb", "lab"))
+            page.evaluate("""(answer) => {
+              const notebook = window.jupyterapp.shell.currentWidget.content;
+              notebook.widgets[1].model.sharedModel.setSource(answer);
+            }""", answer)
+            save(page)
+    browser.open_notebook(page, jupyter.url("work/01_x.new.ipynb", "lab"))
+    page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    said = page.locator(".jp-CodeCell").nth(2).locator(".jp-OutputArea-output")
+    said.wait_for(timeout=60_000)
+    assert "passed" in said.inner_text() and page.locator(".jp-RenderedText[data-mime-type*=error]").count() == 0
 
 
 def test_after_a_restart_the_nearest_frame_is_shown(jupyter, page):

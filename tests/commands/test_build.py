@@ -283,7 +283,7 @@ def test_starting_code_is_kept_for_the_student_and_replaced_in_the_solutions(wor
 
 
 # -------------------------------------------------------------------------------------------------- the first code cell
-def bootstrap(workshop):
+def first_cell(workshop):
     code = [cell for cell in build_chapter(workshop()).cells if cell.cell_type == "code"]
     assert (code[0].id, code[1].id) == ("bootstrap", "parameters")
     return code[0].source
@@ -291,13 +291,13 @@ def bootstrap(workshop):
 
 def test_the_bootstrap_does_nothing_where_the_package_is(workshop, monkeypatch):
     monkeypatch.setattr("subprocess.run", lambda *args, **kwargs: pytest.fail("it installed something"))
-    exec(bootstrap(workshop), {})
+    exec(first_cell(workshop), {})
 
 
 def test_the_bootstrap_says_what_to_do_where_the_package_is_not(workshop, monkeypatch):
-    source = bootstrap(workshop)
+    source = first_cell(workshop)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match="make lab.*pip install deep-generative-course"):
+    with pytest.raises(ModuleNotFoundError, match="installs nothing.*make lab.*course build --carry"):
         exec(source, {})
 
 
@@ -310,7 +310,7 @@ def test_the_bootstrap_installs_on_colab_from_what_the_project_names(workshop, m
         return type("Done", (), {"returncode": code, "stderr": "no network"})
 
     (tmp_path / "pyproject.toml").write_text('[tool.course]\nsource = "git+https://example.org/course"\n')
-    source = bootstrap(workshop)
+    source = first_cell(workshop)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "google", type(sys)("google"))
     monkeypatch.setitem(sys.modules, "google.colab", type(sys)("google.colab"))
@@ -321,6 +321,16 @@ def test_the_bootstrap_installs_on_colab_from_what_the_project_names(workshop, m
     else:
         exec(source, {})
     assert commands == [[sys.executable, "-m", "pip", "install", "--quiet", "git+https://example.org/course"]]
+
+
+def test_building_says_that_no_source_is_named(workshop, tmp_path):
+    path = workshop()
+    (tmp_path / "pyproject.toml").write_text('[tool.course]\nsource = "git+https://example.org/course"\n')
+    assert "note:" not in course_build(path, tmp_path / "97_test.ipynb").output
+    (tmp_path / "pyproject.toml").write_text("[tool.course]\nsource = ''\n")
+    for option in ((), ("--check",)):
+        said = course_build(path, tmp_path / "97_test.ipynb", *option)
+        assert said.exit_code == 0 and "note: source in pyproject.toml is empty" in said.output, said.output
 
 
 # ---------------------------------------------------------------------------------------------------- what is refused

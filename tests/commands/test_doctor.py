@@ -54,6 +54,26 @@ def test_a_course_that_is_not_installed(monkeypatch):
     assert not finding.works and shlex.split(finding.fix)[-2:] == ["-e", str(doctor.CHECKOUT)]
 
 
+@pytest.mark.parametrize("extra, wanted", [("", ["click>=8"]), ("lab", ["jupyterlab>=4.2"]),
+                                           ("lab,scale", ["jupyterlab>=4.2", "dask[distributed]>=2"])])
+def test_outside_a_checkout_what_an_extra_declares_is_named_and_never_the_course(monkeypatch, tmp_path, extra, wanted):
+    """The name of the course may be anybody's on an index."""
+    monkeypatch.setattr(doctor, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(metadata, "requires", lambda name: [
+        "click>=8", "jupyterlab>=4.2; extra == 'lab'", "dask[distributed]>=2 ; extra == \"scale\""])
+    assert shlex.split(doctor.install_course(extra)) == [sys.executable, "-m", "pip", "install", *wanted]
+
+
+@pytest.mark.parametrize("text, works", [("", False), ("[tool.course]\nsource = ''", False),
+                                         ("[tool.course]\nsource = 'git+https://example.org/c'", True)])
+def test_an_unset_source_is_said_with_the_command_that_helps(monkeypatch, tmp_path, text, works):
+    (tmp_path / "pyproject.toml").write_text(text)
+    monkeypatch.setattr(doctor, "CHECKOUT", tmp_path)
+    finding = doctor.check_source()
+    assert finding.works is works and not finding.needed
+    assert finding.fix == ("" if works else "course build --carry")
+
+
 @pytest.mark.parametrize("error", [ImportError("no module"), OSError("libcuda.so: cannot open")])
 def test_a_torch_that_does_not_start(monkeypatch, error):
     def broken(name):

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import re
 import sys
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,33 +18,13 @@ import click
 import nbformat
 from nbformat import v4
 
-from course_utils.commands.build import complete, rules, twins
+from course_utils.commands.build import bootstrap, complete, demos, rules, twins
 from course_utils.commands.build.quotes import quote, solution, stub
 from course_utils.commands.build.source import BuildError, Cell, Chapter, Problem, read, select
 from course_utils.files import write_bytes
 
 SOURCE, NOTEBOOKS, SOLUTIONS = Path("notebooks/src"), Path("notebooks"), Path("build/solutions")
-INSTALL_FROM = "deep-generative-course"
-BOOTSTRAP = '''\
-# Brings the course's package in: does nothing where it is installed, installs it on Colab.
-import importlib.util
-
-if importlib.util.find_spec("course_utils") is None:
-    try:
-        import google.colab
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "course_utils, the package of this course, is not installed here. In a checkout of the course, run "
-            "`make lab` and open the chapter there; elsewhere run `pip install {source}` and restart the kernel."
-        ) from None
-    import subprocess
-    import sys
-
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "{source}"]
-    installed = subprocess.run(command, capture_output=True, text=True)
-    if installed.returncode:
-        raise RuntimeError("`pip install {source}` failed:\\n" + installed.stderr)
-    importlib.invalidate_caches()'''
+CARRIED = Path("build/colab")
 
 
 def build_chapter(src_path, solutions=False):
@@ -56,8 +35,11 @@ def build_chapter(src_path, solutions=False):
     return notebook
 
 
-def assemble(src_path, solutions=False):
-    """``(notebook, problems)``: the notebook as far as it can be built (None if not at all) and what is wrong."""
+def assemble(src_path, solutions=False, wheel=None):
+    """``(notebook, problems)``: the notebook as far as it can be built (None if not at all) and what is wrong.
+
+    ``wheel``: the package that the notebook shall carry, as a path.
+    """
     chapter = read(src_path)
     problems = list(rules.markers(chapter))
     if problems:  # the other rules rely on well-formed markers
@@ -74,7 +56,7 @@ def assemble(src_path, solutions=False):
     for rule in complete.RULES:
         problems += rule(chapter)
     problems.sort(key=lambda problem: problem.cell or 0)
-    return None if failures else _notebook(filled), problems
+    return None if failures else _notebook(filled, wheel), problems
 
 
 def check(src=SOURCE, out=NOTEBOOKS, chapters=(), wrong=None):
@@ -92,6 +74,7 @@ def check(src=SOURCE, out=NOTEBOOKS, chapters=(), wrong=None):
         if notebook is not None:
             problems += _differences(Path(out) / f"{path.stem}.ipynb", notebook)
     if not chapters:
+        problems += demos.problems()
         known = {path.stem for path in chosen}
         for path in sorted(Path(out).glob("*.ipynb")):
             if path.stem not in known:
@@ -109,15 +92,6 @@ def _twins(chapter, folder):
 def dumps(notebook):
     """The text of a notebook file: one form, with sorted keys."""
     return nbformat.writes(notebook, version=4).rstrip("\n") + "\n"
-
-
-def install_source(start):
-    """What pip installs the course from: ``[tool.course] source`` of the pyproject.toml at or above ``start``."""
-    for folder in Path(start).resolve().parents:
-        if (folder / "pyproject.toml").is_file():
-            settings = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
-            return settings.get("tool", {}).get("course", {}).get("source", INSTALL_FROM)
-    return INSTALL_FROM
 
 
 def _exercises(chapter):
@@ -177,14 +151,14 @@ def _text(cell, known, solutions):
     return cell.text if cell.text.strip() else stub(exercise.reference)
 
 
-def _notebook(chapter):
+def _notebook(chapter, wheel):
     cells, ids = [], set()
-    for cell in _with_bootstrap(chapter):
+    for cell in _with_bootstrap(chapter, wheel):
         name = _free(_id(cell), ids)
         ids.add(name)
         make = v4.new_code_cell if cell.kind == "code" else v4.new_markdown_cell
         metadata = dict(cell.keys)
-        if name == "bootstrap":  # plumbing: JupyterLab shows its first line only
+        if name in ("bootstrap", "carried"):  # plumbing: JupyterLab shows its first line only
             metadata["jupyter"] = {"source_hidden": True}
         if "fold" in cell.tags:  # JupyterLab and Notebook 7 read the first; Colab finds the section by the second
             metadata |= {"jp-MarkdownHeadingCollapsed": True, "id": name}
@@ -199,11 +173,11 @@ def _notebook(chapter):
     return notebook
 
 
-def _with_bootstrap(chapter):
-    """The cells with the one that brings the package in before the first code cell."""
-    bootstrap = Cell("code", BOOTSTRAP.format(source=install_source(chapter.path)))
+def _with_bootstrap(chapter, wheel):
+    """The cells with what brings the package in before the first code cell."""
+    plumbing = [Cell("code", text) for text in bootstrap.cells(chapter.path, wheel)]
     first = next((i for i, cell in enumerate(chapter.cells) if cell.kind == "code"), len(chapter.cells))
-    return [*chapter.cells[:first], bootstrap, *chapter.cells[first:]]
+    return [*chapter.cells[:first], *plumbing, *chapter.cells[first:]]
 
 
 def _id(cell):
@@ -217,7 +191,7 @@ def _id(cell):
     if cell.kind == "code" and rules.checked(cell):
         return _slug(f"check-{rules.checked(cell)[0]}")
     if not cell.index:
-        return "bootstrap"
+        return "carried" if "\nWHEEL = " in cell.text else "bootstrap"
     return hashlib.sha256(f"{cell.kind}\n{cell.text}".encode()).hexdigest()[:12]
 
 
@@ -284,17 +258,19 @@ def _write(path, text):
 @click.argument("chapters", nargs=-1)
 @click.option("--check", "checking", is_flag=True, help="Write nothing; fail on any difference and any broken rule.")
 @click.option("--solutions", is_flag=True, help="Fill the exercises in; goes to build/solutions unless --out is given.")
+@click.option("--carry", is_flag=True, help="Chapters that carry the package, for Colab; goes to build/colab/.")
 @click.option("--draft", is_flag=True, help="Write a chapter although it breaks a rule. The exit code still says so.")
 @click.option("--src", default=SOURCE, type=click.Path(path_type=Path), show_default=True, help="The sources' folder.")
 @click.option("--twins", "wrong", type=click.Path(path_type=Path), help="Folder of wrong twins.  [tests/twins]")
 @click.option("--out", default=None, type=click.Path(path_type=Path), help="Folder of the notebooks.  [notebooks]")
-def main(chapters, checking, solutions, draft, src, wrong, out):
+def main(chapters, checking, solutions, carry, draft, src, wrong, out):
     """Build notebooks from their sources: CHAPTERS (01 02 …) or all.
 
     A chapter that breaks a rule is not written; everything wrong is listed.
     """
     try:
         paths = select(src, chapters)
+        wheel = bootstrap.carried_wheel(paths[0]) if carry and not checking else None
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     if checking:
@@ -302,10 +278,10 @@ def main(chapters, checking, solutions, draft, src, wrong, out):
     else:
         problems = []
         for path in paths:
-            notebook, found = assemble(path, solutions)
+            notebook, found = assemble(path, solutions, wheel)
             problems += found
             if notebook is not None and (draft or not found):
-                target = (out or (SOLUTIONS if solutions else NOTEBOOKS)) / f"{path.stem}.ipynb"
+                target = (out or (SOLUTIONS if solutions else CARRIED if carry else NOTEBOOKS)) / f"{path.stem}.ipynb"
                 click.echo(f"{target}: {'written' if _write(target, dumps(notebook)) else 'up to date'}")
     for problem in problems:
         click.echo(problem, err=True)
@@ -314,3 +290,5 @@ def main(chapters, checking, solutions, draft, src, wrong, out):
         sys.exit(1)
     if checking:
         click.echo(f"notebooks equal their sources and keep the rules: {', '.join(path.stem for path in paths)}")
+    if not carry and not bootstrap.settings(paths[0])["source"]:
+        click.echo(f"note: {bootstrap.UNSET_NOTE}")

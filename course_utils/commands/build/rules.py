@@ -2,7 +2,7 @@ r"""The rules of a chapter. Each takes what it needs and yields :class:`Problem`
 
 * markers: only known keys and tags, on the kinds of cell they belong to; no cell is empty without a role
 * folds: a folded section says so and does not swallow what follows it
-* widgets: the cells that show one are tagged
+* widgets: the cells that show one are tagged, and there is such a widget
 * code: at most 25 lines of code a cell, docstrings aside
 * parameters: the first code cell of a source holds annotated literals, the five standard ones among them
 * ledger: every ``\tag{c.n}`` is defined in its own cell or verified by a code cell
@@ -18,6 +18,7 @@ import io
 import re
 import tokenize
 
+from course_utils.commands.build import demos
 from course_utils.commands.build.quotes import MAX_LINES, bodies, code_lines, solution
 from course_utils.commands.build.source import KEYS, TAGS, called, names_when_defined
 
@@ -80,6 +81,10 @@ def widgets(chapter):
         calls = [ast.unparse(node.func) for node in ast.walk(cell.tree) if isinstance(node, ast.Call)]
         if any(call.startswith("widgets.") for call in calls) != ("widget" in cell.tags):
             yield chapter.problem('a cell that calls widgets.… is tagged tags=["widget"], and no other is', cell)
+        known = demos.exported()
+        for call in calls:
+            if call.startswith("widgets.") and call.removeprefix("widgets.") not in known:
+                yield chapter.problem(f"there is no {call}; there are {', '.join(sorted(known))}", cell)
 
 
 def code(chapter):

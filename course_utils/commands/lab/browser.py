@@ -15,6 +15,7 @@ import urllib.request
 from pathlib import Path
 
 from course_utils.commands.doctor import chromium
+from course_utils.commands.lab.lab import DEFAULTS
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage")
@@ -47,9 +48,9 @@ def browser(width=1100, height=1000):
 
 
 class Jupyter:
-    """A Jupyter server on ``folder`` with settings of its own; serves JupyterLab and Notebook 7. A context manager.
+    """A Jupyter server on ``folder``, for a user who never had one; serves JupyterLab and Notebook 7.
 
-    ``options``: further arguments of its command line.
+    A context manager with the settings that ``course lab`` gives. ``options``: further arguments of its command line.
     """
 
     def __init__(self, folder, *options):
@@ -60,13 +61,11 @@ class Jupyter:
             self.port = probe.getsockname()[1]
 
     def __enter__(self):
-        settings = self.home / "config" / "lab" / "user-settings"
-        quiet = settings / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
-        quiet.parent.mkdir(parents=True)
-        quiet.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))  # no pop-up over the page
         places = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime",
                   "IPYTHONDIR": "ipython"}
-        environment = dict(os.environ, HOME=str(self.home), JUPYTERLAB_SETTINGS_DIR=str(settings), OMP_NUM_THREADS="1",
+        environment = dict(os.environ, HOME=str(self.home), OMP_NUM_THREADS="1",
+                           JUPYTER_CONFIG_PATH=str(DEFAULTS),
+                           JUPYTERLAB_SETTINGS_DIR=str(self.home / "config" / "lab" / "user-settings"),
                            PYTHONPATH=os.pathsep.join(sys.path),  # kernels import what this process can
                            **{name: str(self.home / place) for name, place in places.items()})
         command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--ip=127.0.0.1", "--allow-root",

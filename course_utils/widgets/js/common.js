@@ -179,7 +179,9 @@ const course = (() => {
   // each that it is busy and that it is idle again, and a picture from Python has to wait in that queue. Keep the models
   // that Python lists in "quiet" from telling; returns the function that lets them tell what has changed.
   function quieten(model) {
-    const held = [];
+    const held = [], [own] = model.get("quiet") ?? [];
+    // The page that waits for the kernel's end lies beside us. JupyterLab hides it by its style (demo.py), others do not.
+    if (own) setTimeout(() => { const still = document.getElementById(`still-${own}`); if (still) still.hidden = true; }, 1000);
     for (const id of model.get("quiet") ?? []) {
       model.widget_manager.get_model(id).then((own) => { own.save_changes = () => {}; held.push(own); });
     }
