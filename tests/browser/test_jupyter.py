@@ -172,15 +172,15 @@ def test_answers_that_moved_on_pass_in_lab(jupyter, page, tmp_path):
     """A copy from an edition whose imports are gone, answered by a student: `course lab` makes one that runs."""
     exercise = {each.id: each for each in exercises.load("01")}["1.1"]
     name, answer = exercise.reference.__name__, quotes.solution(exercise.reference)
-    edition = ["import torch\nfrom course_utils.gone import check", quotes.stub(exercise.reference),
+    edition = ["import torch\nfrom course_utils.{} import check", quotes.stub(exercise.reference),
                f"check('1.1', {name})"]
-    for cells in (edition, [edition[0].replace("gone", "exercises"), *edition[1:]]):
-        path = browser.write_notebook(tmp_path / "01_x.ipynb", *cells)
+    for module in ("gone", "exercises"):
+        path = browser.write_notebook(tmp_path / "01_x.ipynb", edition[0].format(module), *edition[1:])
         notebook = nbformat.read(path, as_version=4)
         notebook.cells[1].metadata["exercise"] = "1.1"
         nbformat.write(notebook, path)
         assert [what for _, what in copies.copy_chapters(tmp_path, jupyter.folder / "work")] != []
-        if cells is edition:
+        if module == "gone":
             browser.open_notebook(page, jupyter.url("work/01_x.ipynb", "lab"))
             page.evaluate("""(answer) => {
               const notebook = window.jupyterapp.shell.currentWidget.content;

@@ -18,7 +18,7 @@ def house(tmp_path):
     (widgets / "js" / "new_one.js").write_text(JS)
     (widgets / "new_one.py").write_text(PY)
     with open(widgets / "__init__.py", "a") as names:
-        names.write("from course_utils.widgets.new_one import new_one\n")
+        names.write("from .new_one import new_one\n")
     examples.write_text(demos.EXAMPLES.read_text() + "\ndef new_one():\n    return widgets.new_one(3)\n")
     assert list(demos.problems(widgets, examples)) == []
     return widgets, examples
@@ -51,7 +51,7 @@ def test_a_demo_without_an_example(house):
 
 
 def test_a_demo_that_no_chapter_can_call(house):
-    lacks(house, house[0] / "__init__.py", "from course_utils.widgets.new_one import new_one\n", "", "is not named in")
+    lacks(house, house[0] / "__init__.py", "from .new_one import new_one\n", "", "is not named in")
 
 
 def test_a_module_that_no_function_shows(house):
