@@ -97,7 +97,7 @@ def long(x):
 ''' + "    x = x\n" * 25
 
 TWINS = '''
-TWINS = {"97.2": [("two for one", "cell", "close(1.0,", "close(2.0,"), ("nought for one", "cell", "1.0, w", "0.0, w")]}
+TWINS = {"97.2": [("two for one", "cell", "close(one,", "close(2.0,"), ("nought for one", "cell", "1.0, w", "0.0, w")]}
 '''
 
 SOURCE = r'''
@@ -135,7 +135,8 @@ record(accuracy=1.0)
 plots.show(plots.images(torch.zeros(1, 1, 2, 2)), alt="A blank image.")
 
 # %% verifies=["97.2"] tags=["nbval-check-output"]
-checks.close(1.0, 1.0, what="one")
+one = 1.0
+checks.close(one, 1.0, what="one")
 
 # %% quote="quoted_library:plain"
 # %% [markdown] tags=["fold"]
@@ -334,7 +335,8 @@ def test_building_says_that_no_source_is_named(workshop, tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------------- what is refused
-LAW = 'checks.close(1.0, 1.0, what="one")'
+NO_LAW = "verifies an equation without calling a law of course_utils.checks on something computed here"
+LAW = 'checks.close(one, 1.0, what="one")'
 ONE = "# %%\nx = 1\n# %%\nx = 1\n"
 EXERCISE_2 = "# %% [markdown]\n# ### Exercise 97.2 (1 point): predict\n"
 REFUSED = {
@@ -390,7 +392,31 @@ REFUSED = {
     "unknown equation": (('verifies=["97.2"]', 'verifies=["97.2", "97.3"]'), "no equation here has \\tag{97.3}"),
     "unsettled": (('verifies=["97.2"] ', ""), "\\tag{97.2} is neither defined here (defines) nor verified"),
     "defined elsewhere": (("# %% [markdown]\n# ###", '# %% [markdown] defines=["97.2"]\n# ###'), "defines 97.2, but"),
-    "verifies without a law": ((LAW, "assert True"), "verifies an equation without calling a law"),
+    "verifies without a law": ((LAW, "assert True"), NO_LAW),
+    "law in a comment": ((LAW, f"x = 1  # {LAW}"), NO_LAW),
+    "law under if False": ((LAW, f"if False:\n    {LAW}"), NO_LAW),
+    "law in a function": ((LAW, f"def later():\n    {LAW}"), NO_LAW),
+    "law of a constant": ((LAW, 'checks.true(True, what="x")'), NO_LAW),
+    "law of constants of modules": ((LAW, 'checks.close(math.pi, torch.pi, what="x")'), NO_LAW),
+    "the same twice": ((LAW, 'checks.close(one, one, what="x")'), NO_LAW),
+    "only a refutation": ((LAW, 'checks.fails(lambda: one > 2, what="x")'), NO_LAW),
+    "only definitions": (
+        ('defines=["97.1"]\n', 'defines=["97.1", "97.3"]\n# $$ c = d \\tag{97.3} $$\n'),
+        "2 of 3 numbered equations are definitions; at least half are to be verified",
+    ),
+    # formulas
+    "space in a tag": ((r"\tag{97.2}", r"\tag {97.2}"), "\\tag {97.2}: write \\tag{97.2}"),
+    "starred tag": ((r"\tag{97.2}", r"\tag*{97.2}"), "\\tag*{97.2}: write \\tag{97.2}"),
+    "tag in a line": ((r"$$ b = a \tag{97.2} $$", r"$b = a \tag{97.2}$"), "stands outside of a displayed formula"),
+    "tag in the text": ((r"$$ b = a \tag{97.2} $$", r"$$ b = a $$ \tag{97.2}"), "outside of a displayed formula"),
+    "unknown command": (("$$ b = a", r"$$ \bee = a"), "\\bee"),
+    "unknown command in a line": (("and a law", r"and $\bee$"), "\\bee"),
+    "missing dollar": (("and a law", "and $a law"), "a dollar without a partner near"),
+    "missing display dollars": ((r"\tag{97.2} $$", r"\tag{97.2}"), "a dollar without a partner near"),
+    "dollars over a paragraph": (("# and a law\n", "# and $a\n#\n# law$\n"), "goes over an empty line"),
+    "reference in prose": (("and a law", "and a law, by (97.3)"), "(97.3) is mentioned, but no equation"),
+    "reference in a string": ((LAW, LAW.replace('"one"', '"(97.12)"')), "(97.12) is mentioned, but no equation"),
+    "reference in a comment": ((ONE, "# %%\nx = 1  # by (97.12)\n"), "(97.12) is mentioned, but no equation"),
     # exercises
     "unknown exercise": (('exercise="97.1"', 'exercise="97.3"'), "there is no exercise 97.3; there are 97.1"),
     "exercise without a cell": (('# %% exercise="97.1"\n', ""), "exercise 97.1 has no cell"),
@@ -561,7 +587,8 @@ def test_check_passes_on_what_build_wrote_and_writes_nothing(built):
     assert check(path.parent, target.parent) == []
     assert course_build(path, target, "--check").exit_code == 0
     assert "up to date" in course_build(path, target).output
-    assert os.stat(target).st_mtime_ns == before and list(target.parent.iterdir()) == [target]
+    assert os.stat(target).st_mtime_ns == before
+    assert sorted(path.name for path in target.parent.iterdir()) == ["97_test.ipynb", "ledger.json"]
 
 
 def edited(target, change):
@@ -621,7 +648,7 @@ def test_check_finds_changed_package_source(built, tmp_path):
     ('{"97.2"', '{"97.1": [], "97.2"', "there are wrong twins for (97.1), but no cell verifies it"),
     ("TWINS = {", "OTHER = {", "should hold TWINS, a dict"),
     (', "close(2.0,"', "", "97.2: expected (what, where, old, new), four strings"),
-    ('"close(2.0,"', '"close(1.0,"', "changes nothing"),
+    ('"close(2.0,"', '"close(one,"', "changes nothing"),
     ('"two for one"', '""', "changes nothing, or does not say what"),
     ('"two for one", "cell"', '"two for one", "before"', "`old` is empty for"),
     ('"two for one", "cell"', '"two for one", "course_utils.checks"', "where should be"),
@@ -632,9 +659,88 @@ def test_check_wants_two_wrong_twins_of_every_verified_equation(built, old, new,
     assert old in TWINS
     file.write_text(TWINS.replace(old, new))
     assert said in "\n".join(str(p) for p in check(path.parent, target.parent))
-    assert course_build(path, target).exit_code == 0, "a chapter that is being written may be built"
+    if "97." in said and "expected" not in said:
+        assert course_build(path, target).exit_code == 0, "a chapter that is being written may be built"
     file.unlink()
     assert "(97.2) has 0 wrong twins" in course_build(path, target, "--check").output
+
+
+LAW_OF_TWO = r"$$ b = a \tag{97.2} $$"
+
+
+def kept(target):
+    return json.loads((target.parent / "ledger.json").read_text())
+
+
+def test_the_ledger_keeps_each_formula_its_law_and_its_twins(built):
+    path, target = built
+    entries = kept(target)
+    assert list(entries) == ["97.1", "97.2"] and set(entries["97.1"]) == {"formula"}
+    assert set(entries["97.2"]) == {"formula", "law", "twins", "caught"}
+    assert entries["97.2"]["caught"] == ["two for one", "nought for one"]
+
+
+@pytest.mark.parametrize("formula", [
+    r"$$ b = 2a \tag{97.2} $$", r"$$ b = -a \tag{97.2} $$", r"$$ a = b \tag{97.2} $$", r"$$ b = A \tag{97.2} $$",
+    r"$$ b = a_i \tag{97.2} $$", r"$$ b \le a \tag{97.2} $$", r"$$ b = \tfrac12 a \tag{97.2} $$",
+])  # fmt: skip
+def test_a_changed_formula_stops_the_build_until_it_is_accepted_by_name(built, formula):
+    path, target = built
+    before = kept(target)
+    path.write_text(SOURCE.replace(LAW_OF_TWO, formula))
+    for options in ([], ["--check"], ["--accept", "97.1"]):
+        result = course_build(path, target, *options)
+        assert result.exit_code == 1 and "the formula (97.2) is not the one that was verified" in result.output
+    assert kept(target) == before and formula not in target.read_text()
+    assert course_build(path, target, "--accept", "97.2").exit_code == 0
+    assert kept(target)["97.2"]["formula"] != before["97.2"]["formula"]
+    assert course_build(path, target, "--check").exit_code == 0
+
+
+@pytest.mark.parametrize("formula", [
+    r"$$  b=a ,\tag{97.2} $$", r"$$ b \;=\; a . \tag{97.2} $$", r"$$ b \quad = \displaystyle a; \tag{97.2} $$",
+])  # fmt: skip
+def test_what_changes_the_look_of_a_formula_changes_nothing(built, formula):
+    path, target = built
+    path.write_text(SOURCE.replace(LAW_OF_TWO, formula))
+    assert course_build(path, target).exit_code == 0
+
+
+def test_a_formula_may_get_another_number_and_two_may_not_become_one(built):
+    path, target = built
+    moved = SOURCE.replace(LAW_OF_TWO, r"$$ c = d \tag{97.2} $$" + "\n# " + LAW_OF_TWO.replace("97.2", "97.3"))
+    path.write_text(moved.replace('verifies=["97.2"]', 'verifies=["97.2", "97.3"]'))
+    assert "the formula (97.2) is not" in course_build(path, target).output  # b = a is (97.3) now, c = d is new
+    assert course_build(path, target, "--accept", "97.2").exit_code == 0
+    path.write_text(SOURCE.replace("$$ a = b", "$$ x").replace("$$ b = a", "$$ a = b").replace("$$ x", "$$ b = a"))
+    assert course_build(path, target).exit_code == 0, "the two changed places"
+    path.write_text(SOURCE.replace("$$ b = a", "$$ a = b"))
+    assert "the formula (97.1) is not" in course_build(path, target).output, "(97.1) repeats (97.2)"
+
+
+@pytest.mark.parametrize("change", [
+    lambda path: path.write_text(SOURCE.replace(LAW, LAW.replace("1.0", "1"))),
+    lambda path: (twins.TWINS / "ch97.py").write_text(TWINS.replace('"0.0, w")', '"0.5, w")')),
+])  # fmt: skip
+def test_check_wants_the_ledger_of_today(built, change):
+    path, target = built
+    change(path)
+    found = "\n".join(map(str, check(path.parent, target.parent)))
+    assert "ledger.json: does not say what chapter 97 says of (97.2); run `course build`" in found
+    assert course_build(path, target).exit_code == 0 and check(path.parent, target.parent) == []
+
+
+def test_a_damaged_ledger_is_named_and_chapters_keep_out_of_each_others_way(built):
+    path, target = built
+    ledger = target.parent / "ledger.json"
+    ledger.write_text(ledger.read_text().replace("{\n", '{\n"4.10": {"formula": "a"},\n"4.9": {"formula": "b"},\n', 1))
+    path.write_text(SOURCE.replace(LAW, LAW.replace("1.0", "1")))
+    assert course_build(path, target).exit_code == 0
+    assert list(kept(target)) == ["4.9", "4.10", "97.1", "97.2"]
+    for damaged in ("{", "[]", '{"4.9": 1}'):
+        ledger.write_text(damaged)
+        assert "is no ledger of equations" in course_build(path, target).output
+        assert "is no ledger of equations" in course_build(path, target, "--check").output
 
 
 def test_check_builds_the_solutions_too(workshop):

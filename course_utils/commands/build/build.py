@@ -18,9 +18,9 @@ import click
 import nbformat
 from nbformat import v4
 
-from course_utils.commands.build import bootstrap, complete, demos, rules, twins
+from course_utils.commands.build import bootstrap, complete, demos, ledger, rules, twins
 from course_utils.commands.build.quotes import quote, solution, stub
-from course_utils.commands.build.source import BuildError, Cell, Chapter, Problem, read, select
+from course_utils.commands.build.source import BuildError, Cell, Chapter, Problem, read, select, sources
 from course_utils.files import write_bytes
 
 SOURCE, NOTEBOOKS, SOLUTIONS = Path("notebooks/src"), Path("notebooks"), Path("build/solutions")
@@ -47,8 +47,9 @@ def assemble(src_path, solutions=False, wheel=None):
     known, problems = _exercises(chapter)
     filled, failures = _fill(chapter, known, solutions)
     problems += failures
-    for rule in (rules.folds, rules.widgets, rules.code, rules.parameters, rules.ledger):
+    for rule in (rules.folds, rules.widgets, rules.code, rules.parameters, ledger.equations, ledger.formulas):
         problems += rule(chapter)
+    problems += ledger.references(chapter, _numbers(chapter.path.parent))
     problems += rules.exercises(chapter, known)
     problems += rules.answers(filled, known)
     problems += rules.missing_names(filled)
@@ -64,13 +65,12 @@ def check(src=SOURCE, out=NOTEBOOKS, chapters=(), wrong=None):
 
     ``wrong``: the folder with the wrong twins of the chapters' equations, ``tests/twins`` if not given.
     """
-    problems = []
-    chosen = select(src, chapters)
+    problems, chosen = [], select(src, chapters)
     for path in chosen:
         notebook, found = assemble(path)
         solved, more = assemble(path, solutions=True)
         problems += [*found, *(p for p in more if p not in found)]
-        problems += _twins(read(path), wrong or twins.TWINS)
+        problems += _kept(read(path), out, wrong)
         if notebook is not None:
             problems += _differences(Path(out) / f"{path.stem}.ipynb", notebook)
     if not chapters:
@@ -82,11 +82,34 @@ def check(src=SOURCE, out=NOTEBOOKS, chapters=(), wrong=None):
     return problems
 
 
-def _twins(chapter, folder):
+def _numbers(folder):
+    """The numbers of the equations of all chapters in a folder of sources."""
+    found = (re.findall(r"\\tag\{([\d.]+)\}", path.read_text(encoding="utf-8")) for path in sources(folder))
+    return set().union(*found)
+
+
+def _kept(chapter, out, wrong):
+    """What ``--check`` asks of a chapter's twins and of the ledger in ``out``."""
     try:
-        return list(rules.wrong_twins(chapter, twins.load(folder, chapter.number)))
+        known, kept = twins.load(wrong or twins.TWINS, chapter.number), ledger.load(out)
     except ValueError as error:
         return [chapter.problem(str(error))]
+    fresh = ledger.entries(chapter, known)
+    problems = [*ledger.wrong_twins(chapter, known), *ledger.changed(chapter, fresh, kept)]
+    return problems or list(ledger.stale(chapter, fresh, kept))
+
+
+def _keep(chapter, out, wrong, accepted):
+    """Bring the ledger in ``out`` up to date with a chapter. Returns the problems that stop that."""
+    try:
+        known, kept = twins.load(wrong or twins.TWINS, chapter.number), ledger.load(out)
+    except ValueError as error:
+        return [chapter.problem(str(error))]
+    fresh = ledger.entries(chapter, known)
+    problems = list(ledger.changed(chapter, fresh, kept, accepted))
+    if not problems:
+        ledger.save(out, ledger.updated(chapter, fresh, kept))
+    return problems
 
 
 def dumps(notebook):
@@ -260,10 +283,11 @@ def _write(path, text):
 @click.option("--solutions", is_flag=True, help="Fill the exercises in; goes to build/solutions unless --out is given.")
 @click.option("--carry", is_flag=True, help="Chapters that carry the package, for Colab; goes to build/colab/.")
 @click.option("--draft", is_flag=True, help="Write a chapter although it breaks a rule. The exit code still says so.")
+@click.option("--accept", multiple=True, metavar="N.M", help="A changed formula that was derived again.")
 @click.option("--src", default=SOURCE, type=click.Path(path_type=Path), show_default=True, help="The sources' folder.")
 @click.option("--twins", "wrong", type=click.Path(path_type=Path), help="Folder of wrong twins.  [tests/twins]")
 @click.option("--out", default=None, type=click.Path(path_type=Path), help="Folder of the notebooks.  [notebooks]")
-def main(chapters, checking, solutions, carry, draft, src, wrong, out):
+def main(chapters, checking, solutions, carry, draft, accept, src, wrong, out):
     """Build notebooks from their sources: CHAPTERS (01 02 …) or all.
 
     A chapter that breaks a rule is not written; everything wrong is listed.
@@ -279,9 +303,12 @@ def main(chapters, checking, solutions, carry, draft, src, wrong, out):
         problems = []
         for path in paths:
             notebook, found = assemble(path, solutions, wheel)
+            folder = out or (SOLUTIONS if solutions else CARRIED if carry else NOTEBOOKS)
+            if not (found or solutions or carry):
+                found = _keep(read(path), folder, wrong, accept)
             problems += found
             if notebook is not None and (draft or not found):
-                target = (out or (SOLUTIONS if solutions else CARRIED if carry else NOTEBOOKS)) / f"{path.stem}.ipynb"
+                target = folder / f"{path.stem}.ipynb"
                 click.echo(f"{target}: {'written' if _write(target, dumps(notebook)) else 'up to date'}")
     for problem in problems:
         click.echo(problem, err=True)

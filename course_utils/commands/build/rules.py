@@ -1,12 +1,12 @@
 r"""The rules of a chapter. Each takes what it needs and yields :class:`Problem` objects; none stops at the first.
 
+Those on equations stand in :mod:`course_utils.commands.build.ledger`.
+
 * markers: only known keys and tags, on the kinds of cell they belong to; no cell is empty without a role
 * folds: a folded section says so and does not swallow what follows it
 * widgets: the cells that show one are tagged, and there is such a widget
 * code: at most 25 lines of code a cell, docstrings aside
 * parameters: the first code cell of a source holds annotated literals, the five standard ones among them
-* ledger: every ``\tag{c.n}`` is defined in its own cell or verified by a code cell
-* wrong twins: every verified equation has two, in ``tests/twins/`` (asked by ``--check`` only)
 * exercises: each is announced as it is, has its check below it (a prediction also a cell that reveals the outcome), and
   its answer stands nowhere else in the chapter
 * names: what a quoted function or a solution refers to exists when its cell runs
@@ -24,8 +24,6 @@ from course_utils.commands.build.source import KEYS, TAGS, called, names_when_de
 
 STANDARD_PARAMETERS = {"budget": "auto", "dataset": "handwriting", "seed": 0, "device": "auto", "data_dir": ""}
 LITERALS = {"str": str, "int": int, "float": float, "bool": bool}
-MIN_TWINS = 2
-TWINS_TO_COME = {"01", "02", "03", "04"}  # chapters whose twins are being written
 BUILTINS = {*dir(builtins), "__name__", "display", "get_ipython"}
 
 
@@ -143,52 +141,6 @@ def _literal(node):
     except ValueError:
         return None
     return (node.target.id, value) if type(value) is LITERALS.get(ast.unparse(node.annotation)) else None
-
-
-def ledger(chapter):
-    r"""Every ``\tag{c.n}`` is defined or verified, once, and belongs to this chapter."""
-    tagged = {}
-    for cell in (c for c in chapter.cells if c.kind == "markdown"):
-        for number in re.findall(r"\\tag\*?\{([^}]*)\}", cell.text):
-            if not re.fullmatch(rf"{int(chapter.number)}\.[1-9]\d*", number):
-                yield chapter.problem(f"\\tag{{{number}}}: numbers here are {int(chapter.number)}.1, …", cell)
-            elif number in tagged:
-                yield chapter.problem(f"\\tag{{{number}}} stands already in cell {tagged[number].index}", cell)
-            else:
-                tagged[number] = cell
-    settled = set()
-    for cell in chapter.cells:
-        for number in cell.keys.get("defines", ()):
-            if tagged.get(number) is not cell:
-                yield chapter.problem(f"defines {number}, but \\tag{{{number}}} does not stand in this cell", cell)
-            settled.add(number)
-        for number in cell.keys.get("verifies", ()):
-            if number not in tagged:
-                yield chapter.problem(f"verifies {number}, but no equation here has \\tag{{{number}}}", cell)
-            settled.add(number)
-        if "verifies" in cell.keys and not re.search(r"\bchecks\.\w+\(", cell.text):
-            yield chapter.problem("verifies an equation without calling a law of course_utils.checks", cell)
-    for number, cell in tagged.items():
-        if number not in settled:
-            what = f"\\tag{{{number}}} is neither defined here (defines) nor verified by any code cell (verifies)"
-            yield chapter.problem(what, cell)
-
-
-def verified(chapter):
-    """The numbers of the equations that a cell of the chapter verifies, in order."""
-    return list(dict.fromkeys(number for cell in chapter.cells for number in cell.keys.get("verifies", ())))
-
-
-def wrong_twins(chapter, known):
-    """Every verified equation has at least two wrong twins. ``known``: equation → its twins."""
-    if chapter.number in TWINS_TO_COME:
-        return
-    for number in verified(chapter):
-        if (n := len(known.get(number, ()))) < MIN_TWINS:
-            what = f"({number}) has {n} wrong twin{'s' * (n != 1)}, needs {MIN_TWINS}: see tests/twins/__init__.py"
-            yield chapter.problem(what, next(c for c in chapter.cells if number in c.keys.get("verifies", ())))
-    for number in known.keys() - set(verified(chapter)):
-        yield chapter.problem(f"there are wrong twins for ({number}), but no cell verifies it")
 
 
 def exercises(chapter, known):
