@@ -27,8 +27,8 @@ def write_bytes(path, content):
 
 
 def write_text(path, text):
-    """``write_bytes`` of ``text`` in UTF-8."""
-    write_bytes(path, text.encode("utf-8"))
+    """``write_bytes`` of ``text`` in UTF-8. Half a surrogate pair, which UTF-8 lacks, is written as JSON writes it."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path, value):

@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "commands.cli": "commands.doctor",
     "commands.doctor": "data",
     "commands.build": "exercises files commands.pages",
-    "commands.run": "files shipped commands.doctor commands.pages",
+    "commands.run": "files shipped data commands.doctor commands.pages",
     "commands.pages": "files",
     "commands.lab": "files commands.doctor",
     "commands.bench": f"models data training metrics chapter widgets shipped coding recipes files {LAW} "

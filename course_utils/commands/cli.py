@@ -1,6 +1,10 @@
 """The ``course`` command. Each subcommand lives beside the code it runs and is imported only when it is called."""
 
+import atexit
 import os
+import shutil
+import sys
+import tempfile
 from importlib import import_module
 
 import click
@@ -47,6 +51,24 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
+def settle():
+    """Make the surroundings bearable: streams that exist and take any letter, and a home.
+
+    A mark that the encoding of a terminal or of a file does not have is written as its code. Jupyter, which looks for
+    the user's home when it is imported, gets an empty one for the time of the command where the user has none.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    if os.path.expanduser("~") == "~":
+        os.environ["HOME"] = tempfile.mkdtemp(prefix="course-home-")
+        atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
+
+
 @click.command(cls=LazyGroup)
 def main():
     """Build, run and check the chapters of the course."""
+    settle()

@@ -298,6 +298,9 @@ CHECKS = (check_python, check_packages, check_torch, check_device, check_threads
           check_kernel, check_lab, check_papermill, check_source, check_chromium, check_bubblewrap)
 
 
+NEEDED = (check_python, check_packages, check_torch, check_handwriting, check_kernel)  # by a student
+
+
 def examine(checks=CHECKS):
     """Run the checks in order; those that need torch are left out when torch does not start."""
     findings = []
@@ -305,13 +308,33 @@ def examine(checks=CHECKS):
         if check in (check_device, check_threads, check_handwriting, check_data) and \
                 any(finding.name == "torch" and not finding.works for finding in findings):
             continue
-        findings.append(check())
+        findings.append(surely(check))
         yield findings[-1]
+
+
+def surely(check):
+    """The finding of a check; that it came to no end is one too, so that the other checks still speak."""
+    try:
+        return check()
+    except Exception as error:  # whatever is wrong with this machine is what we are asked for
+        name = check.__name__.removeprefix("check_").replace("_", " ")
+        what = f"could not be examined: {type(error).__name__}: {_last_line(error)}"
+        return Finding(name, False, what, install_course(), needed=check in NEEDED)
+
+
+def marks(encoding):
+    """What stands before a line: it works, it is missing, one can do without. In ASCII where the encoding has no ✓."""
+    try:
+        "✓✗–".encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return "+x-"
+    return "✓✗–"
 
 
 def row(finding, width=14):
     """One line of the table, and beneath it the repair where there is one."""
-    mark, colour = ("✓", "green") if finding.works else ("✗", "red") if finding.needed else ("–", "yellow")
+    good, bad, open_ = marks(getattr(sys.stdout, "encoding", None))
+    mark, colour = (good, "green") if finding.works else (bad, "red") if finding.needed else (open_, "yellow")
     text = f" {click.style(mark, fg=colour)} {finding.name:<{width}}  {finding.what}"
     return text if finding.works else f"{text}\n   {'':<{width}}  repair: {click.style(finding.fix, bold=True)}"
 
@@ -330,5 +353,6 @@ def main():
     if broken:
         click.echo(f"\nThe chapters do not run here yet: {', '.join(broken)}. Repair them from the top.")
         sys.exit(1)
+    without = marks(getattr(sys.stdout, "encoding", None))[2]
     click.echo("\nThe chapters run here." + ("" if all(finding.works for finding in findings) else
-                                             " They do without what is marked –."))
+                                             f" They do without what is marked {without}."))

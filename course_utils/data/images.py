@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from course_utils.data import handwriting
+from course_utils.data.names import NAMES, WITHOUT_FILES
 
 _DIGITS = tuple("0123456789")
 _IDX_SETS = {  # name -> folder that torchvision uses, classes
@@ -28,7 +29,6 @@ _IDX_SETS = {  # name -> folder that torchvision uses, classes
 }  # fmt: skip
 _CIFAR_FOLDER = "cifar-10-batches-py"
 _CIFAR_CLASSES = ("aeroplane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "lorry")
-NAMES = ("handwriting", "digits", *_IDX_SETS, "cifar10")
 HANDWRITING_SIZES = {"train": 10_000, "valid": 1_000, "test": 2_000}
 
 
@@ -138,7 +138,7 @@ def on_disk(name: str, data_dir: str | Path = "") -> bool:
     folder = Path(data_dir or default_data_dir())
     if name in _IDX_SETS:
         return all(_find_idx(folder, name, file) is not None for file in _idx_files())
-    return name in ("handwriting", "digits") or (name == "cifar10" and (folder / _CIFAR_FOLDER).is_dir())
+    return name in WITHOUT_FILES or (name == "cifar10" and (folder / _CIFAR_FOLDER).is_dir())
 
 
 def to_float(images: Tensor) -> Tensor:

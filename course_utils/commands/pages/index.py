@@ -1,6 +1,7 @@
 """The page that opens a run: what was run, with what, every number, and a thumbnail of every picture."""
 
 import base64
+import functools
 import html
 import io
 import json
@@ -49,8 +50,8 @@ def table(chapters):
 
 def section(name, entry, out):
     """One chapter: link, verdict, parameters, failure, pictures."""
-    nb = read(out / f"{name}.ipynb")
-    heading = html.escape((nb and title(nb)) or name)
+    heading, pictures = seen(out / f"{name}.ipynb", name)
+    heading = html.escape(heading or name)
     if (out / f"{name}.html").exists():
         heading = f'<a href="{link(name)}">{heading}</a>'
     facts = [f"{key} {value}" for key, value in entry["parameters"].items() if value != "" and key != "data_dir"]
@@ -69,18 +70,26 @@ def section(name, entry, out):
             tail = "\n".join(failure["traceback"].rstrip().splitlines()[-15:])
             parts.append(f'<pre class="trace">{html.escape(tail)}</pre>')
     parts += [f'<p class="facts">{html.escape(note)}</p>' for note in entry["notes"]]
-    pictures = "".join(thumbnails(nb, name)) if nb else ""
+    if (out / "logs" / f"{name}.txt").exists():
+        parts.append(f'<p class="facts"><a href="logs/{quote(name, safe="")}.txt">log</a></p>')
     if pictures:
         parts.append(f'<div class="thumbnails">{pictures}</div>')
     return f'<section class="chapter">{"".join(parts)}</section>'
 
 
-def read(path):
-    """The executed notebook, or None where there is none to read."""
+def seen(path, name):
+    """Title and thumbnails of an executed notebook; empty where it is missing, or is none that can be shown."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+        about = path.stat()
+        return _seen(path, name, about.st_mtime_ns, about.st_size)
+    except Exception:  # a notebook may hold anything at all; the page of all the others must still be written
+        return None, ""
+
+
+@functools.lru_cache(maxsize=256)  # a run writes this page after every chapter, and most have not changed
+def _seen(path, name, _time, _size):
+    nb = json.loads(path.read_text(encoding="utf-8"))
+    return title(nb), "".join(thumbnails(nb, name))
 
 
 def title(nb):
@@ -99,10 +108,14 @@ def thumbnails(nb, name):
             kind = next((kind for kind in (*document.PICTURES, "image/svg+xml") if kind in data), None)
             if kind is None or len(found) == MOST:
                 continue
-            alt = html.escape(document.alt_of(data, output.get("metadata", {}), kind))
+            try:
+                address = small(kind, data[kind])
+                alt = html.escape(document.alt_of(data, output.get("metadata", {}), kind))
+            except Exception:  # no picture, whatever its label says; the chapter's own page shows what there is
+                continue
             found.append(
                 f'<a href="{link(name)}#{document.anchor_of(cell, index)}" title="{alt}">'
-                f'<img src="{small(kind, data[kind])}" alt="{alt}"></a>'
+                f'<img src="{address}" alt="{alt}"></a>'
             )
     return found
 

@@ -1,7 +1,7 @@
 """The chapters of one run on their way: a process for each, several at a time, stopped together, cleaned up after.
 
-The processes are `course_utils.commands.run.execute`; nothing here runs a notebook. The state of a finished chapter is
-written at once.
+The processes are `course_utils.commands.run.execute`; nothing here runs a notebook. What a finished chapter leaves is
+put into the folder of the run at once, by `shelf`.
 """
 
 import json
@@ -16,11 +16,11 @@ import tempfile
 import threading
 import time
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
 
 import course_utils
-from course_utils import files
-from course_utils.commands.run import processes
+from course_utils.commands.run import processes, shelf
 
 PACKAGE = Path(course_utils.__file__).resolve().parent
 BACKSTOP = 180.0  # seconds after its deadline that a chapter's process is ended from here (its kernel starts first)
@@ -28,54 +28,39 @@ STOPPING = 30.0  # seconds that a chapter's process gets to write what it has af
 
 
 class Chapter:
-    """One chapter on its way: where its files go, its process, and how far it is."""
+    """One chapter on its way: its process, how far it is, and the folder where its new files are made."""
 
-    def __init__(self, source, out, parameters, timeout, key):
-        self.source, self.name, self.key = source.resolve(), source.stem, key
-        self.parameters, self.timeout, self.out = parameters, timeout, out
-        self.ipynb, self.html = out / f"{self.name}.ipynb", out / f"{self.name}.html"
-        self.state, self.log = out / "state" / f"{self.name}.json", out / "logs" / f"{self.name}.txt"
-        self.process = self.result = self.started = self.scratch = None
+    def __init__(self, source, parameters, timeout, key, notes=()):
+        self.source, self.name, self.key = source, source.stem, key
+        self.parameters, self.timeout, self.notes = parameters, timeout, list(notes)
+        self.process = self.result = self.started = self.scratch = self.staged = None
         self.status, self.cell, self.cells, self.seconds = "waiting", 0, 0, 0.0
         self.mark = uuid.uuid4().hex
 
-    def finished_before(self):
-        """The result of an earlier run of exactly this, or None."""
-        try:
-            state = json.loads(self.state.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        whole = isinstance(state, dict) and state.get("key") == self.key and self.ipynb.exists() and self.html.exists()
-        return state if whole and state.get("status") == "passed" else None
-
-    def keep(self):
-        """Take over the result of an earlier run of exactly this. Whether there was one."""
-        self.result = self.finished_before()
-        if self.result is None:
+    def keep(self, result):
+        """Take over the result of an earlier run of exactly this, if `result` is one. Whether it is."""
+        if result is None or result["status"] != "passed" or result.get("key") != self.key:
             return False
-        self.status, self.seconds = "kept", self.result["wall_seconds"]
-        self.cell = self.cells = self.result["cells"]
+        self.result, self.status, self.seconds = result, "kept", result["wall_seconds"]
+        self.cell = self.cells = result["cells"]
         return True
 
-    def forget(self):
-        """Remove what earlier runs left of this chapter."""
-        for path in (self.state, self.ipynb, self.html, self.log):
-            path.unlink(missing_ok=True)
-
-    def start(self, threads):
+    def start(self, staged, threads):
+        """Start the process, which writes into the folder `staged`."""
+        self.started, self.status, self.staged = time.monotonic(), "running", staged
         self.scratch = tempfile.mkdtemp(prefix="course-")
         job = {
             "source": str(self.source),
-            "ipynb": str(self.ipynb),
-            "html": str(self.html),
+            "ipynb": str(staged / f"{self.name}.ipynb"),
+            "html": str(staged / f"{self.name}.html"),
             "mark": self.mark,
             "parameters": self.parameters,
             "timeout": self.timeout,
             "scratch": self.scratch,
             "cwd": str(self.source.parent),
         }
-        path = self.out / "state" / f"{self.name}.job"
-        files.write_json(path, job)
+        path = staged / "job.json"
+        path.write_text(json.dumps(job), encoding="utf-8")
         environment = os.environ | {processes.VARIABLE: self.mark}
         if str(PACKAGE.parent) not in map(str, site.getsitepackages()):  # the kernel imports the package we are
             environment["PYTHONPATH"] = os.pathsep.join(
@@ -83,7 +68,7 @@ class Chapter:
             )
         if threads:
             environment.setdefault("OMP_NUM_THREADS", str(threads))
-        with open(self.log, "wb") as log:
+        with open(staged / "log.txt", "wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "course_utils.commands.run.execute", str(path)],
                 start_new_session=True,
@@ -91,62 +76,68 @@ class Chapter:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=environment,
-                cwd=self.out,
+                cwd=staged,
             )
-        self.started, self.status = time.monotonic(), "running"
 
     def end(self):
         """Stop the chapter's process and everything it started. Returns what was still running."""
-        if self.process and self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+        left = []
         if self.process:
+            kill(self.process)
             self.process.wait()
             self.process.stdin.close()
-        left = processes.end_marked(self.mark, patience=1.0 if self.result else 0.0)
+            left = processes.end_marked(self.mark, patience=1.0 if self.result else 0.0)
         if self.scratch:
             shutil.rmtree(self.scratch, ignore_errors=True)
         return left
 
-    def finish(self, result):
-        """Take the result, clean up, and write the state: from here on a resumed run will not repeat it."""
-        self.result = result | {"key": self.key, "given": self.parameters}
+    def finish(self, result, folder):
+        """Take the result, clean up, and put it into the folder: from here on a resumed run will not repeat it."""
+        self.result = result | {"key": self.key, "given": self.parameters, "written": shelf.now()}
         left = self.end()
-        if left:
-            self.result["notes"] = [*result["notes"], "left running, and ended: " + "; ".join(left)]
-        self.status, self.seconds = result["status"], result["wall_seconds"]
-        (self.out / "state" / f"{self.name}.job").unlink(missing_ok=True)
-        files.write_json(self.state, self.result)
+        ended = ["left running, and ended: " + "; ".join(left)] if left else []
+        self.result["notes"] = [*self.notes, *result["notes"], *ended]
+        self.result = folder.put(self.name, self.staged, self.result)
+        self.status, self.seconds = self.result["status"], self.result["wall_seconds"]
+        shutil.rmtree(self.staged, ignore_errors=True)
+
+
+def kill(process):
+    """End a chapter's process, if it still runs, with whatever is left in its session."""
+    if process.poll() is None:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:  # it ended just now
+            pass
 
 
 def lost(chapter):
     """The result of a chapter whose process ended without a word."""
     code = chapter.process.returncode
-    tail = chapter.log.read_text(encoding="utf-8", errors="replace")[-3000:]
-    message = f"the process that ran the chapter ended with code {code} before it could report"
-    from nbconvert.filters import strip_ansi  # slow to import, and rarely needed
-
-    return empty("infra", message, chapter, strip_ansi(tail))
+    try:
+        tail = (chapter.staged / "log.txt").read_text(encoding="utf-8", errors="replace")[-3000:]
+    except OSError as error:
+        tail = f"its log cannot be read: {error}"
+    how = f"was ended by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"ended with code {code}"
+    hint = "; a machine that runs out of memory ends processes like this: try --jobs 1" if code == -9 else ""
+    return empty("infra", f"the process that ran the chapter {how} before it could report{hint}", chapter, tail)
 
 
 def empty(reason, message, chapter, trace=""):
     status = "interrupted" if reason == "interrupted" else "failed"
-    return {
-        "status": status,
-        "failure": {"reason": reason, "message": message, "traceback": trace},
-        "metrics": {},
-        "notes": [],
-        "cells": chapter.cells,
-        "wall_seconds": time.monotonic() - (chapter.started or time.monotonic()),
-    }
+    seconds = time.monotonic() - chapter.started if chapter.started else 0.0
+    failure = {"reason": reason, "message": message, "traceback": trace}
+    return shelf.nothing(status, failure, cells=chapter.cells, wall_seconds=seconds)
 
 
 def listen(chapter, events):
     """Put what the chapter's process says on the queue; the last word is None."""
     for line in chapter.process.stdout:
         try:
-            events.put((chapter, json.loads(line)))
+            event = json.loads(line)
         except ValueError:
             continue
+        events.put((chapter, event))
     chapter.process.stdout.close()
     chapter.process.wait()
     events.put((chapter, None))
@@ -170,60 +161,88 @@ def on_gpu(device):
     return torch.cuda.is_available()
 
 
-def supervise(waiting, jobs, threads, show):
-    """Run chapters, `jobs` at a time, until all are finished. Ctrl-C stops them and is raised again."""
-    events, running = queue.Queue(), []
+@contextmanager
+def asked_to_stop(events):
+    """Ctrl-C, SIGTERM and SIGHUP become the word ``(None, "stop")`` on the queue, so that none of them hits a moment
+    between two files. What was ignored when we were started (nohup, a shell's background job) stays ignored.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.signal(number, lambda *_: events.put((None, "stop")))
     try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                chapter = waiting.pop(0)
-                chapter.start(threads)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def supervise(waiting, jobs, threads, folder, events, show):
+    """Run chapters, `jobs` at a time, until all are finished or a stop is asked for. Whether all are finished."""
+    running = []
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            chapter = waiting.pop(0)
+            if begin(chapter, folder, threads):
                 running.append(chapter)
                 threading.Thread(target=listen, args=(chapter, events), daemon=True).start()
-                show(chapter)
-            try:
-                chapter, event = events.get(timeout=0.25)
-            except queue.Empty:
-                chapter = event = None
-            for other in running:
-                other.seconds = time.monotonic() - other.started
-                if other.seconds > other.timeout + BACKSTOP:
-                    os.killpg(other.process.pid, signal.SIGKILL)
-            if chapter is None:
-                show(None)
-            elif event is None:
-                if chapter.result is None:
-                    chapter.finish(lost(chapter))
-                running.remove(chapter)
-                show(chapter)
-            elif event["event"] == "done":
-                chapter.result = event["result"]
-                chapter.finish(chapter.result)
-            else:
-                chapter.cell, chapter.cells = event.get("cell", chapter.cell), event.get("cells", chapter.cells)
-                show(chapter)
-    except KeyboardInterrupt:
-        stop(running, events)
-        raise
-
-
-def stop(running, events):
-    """After Ctrl-C: each chapter writes what it has and says so, then everything ends. A second Ctrl-C ends it now."""
-    try:
-        for chapter in running:
-            if chapter.process.poll() is None:
-                chapter.process.terminate()
-        ended, deadline = set(), time.monotonic() + STOPPING
-        while len(ended) < len(running) and time.monotonic() < deadline:
-            try:
-                chapter, event = events.get(timeout=0.25)
-            except queue.Empty:
-                continue
-            if event is None:
-                ended.add(chapter.name)
-            elif event["event"] == "done" and chapter.result is None:
-                chapter.finish(event["result"])
-    finally:
-        for chapter in running:
+            show(chapter)
+        try:
+            chapter, event = events.get(timeout=0.25)
+        except queue.Empty:
+            chapter = event = None
+        for other in running:
+            other.seconds = time.monotonic() - other.started
+            if other.seconds > other.timeout + BACKSTOP:
+                kill(other.process)
+        if event == "stop":
+            stop(running, folder, events)
+            return False
+        if chapter is None:
+            show(None)
+        elif event is None:
             if chapter.result is None:
-                chapter.finish(empty("interrupted", "the run was interrupted here", chapter))
+                chapter.finish(lost(chapter), folder)
+            running.remove(chapter)
+            show(chapter)
+        elif event["event"] == "done":
+            chapter.finish(event["result"], folder)
+        else:
+            chapter.cell, chapter.cells = event.get("cell", chapter.cell), event.get("cells", chapter.cells)
+            show(chapter)
+    return True
+
+
+def begin(chapter, folder, threads):
+    """Start a chapter; one that cannot be started has failed, alone. Whether it runs."""
+    try:
+        chapter.start(folder.stage(), threads)
+    except (OSError, ValueError) as error:
+        message = f"the chapter could not be started: {error}; make room there and run the chapter again"
+        chapter.finish(empty("infra", message, chapter), folder)
+        return False
+    return True
+
+
+def stop(running, folder, events):
+    """Each chapter writes what it has and says so, then everything ends. Asked a second time, everything ends now."""
+    for chapter in running:
+        if chapter.process.poll() is None:
+            chapter.process.terminate()
+    ended, deadline = set(), time.monotonic() + STOPPING
+    while len(ended) < len(running) and time.monotonic() < deadline:
+        try:
+            chapter, event = events.get(timeout=0.25)
+        except queue.Empty:
+            continue
+        if event == "stop":
+            break
+        if event is None:
+            ended.add(chapter.name)
+        elif event["event"] == "done" and chapter.result is None:
+            chapter.finish(event["result"], folder)
+    for chapter in running:
+        if chapter.result is None:
+            chapter.finish(empty("interrupted", "the run was interrupted here", chapter), folder)

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -25,12 +26,14 @@ from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from course_utils import files
-from course_utils.commands.pages.document import LAW_MIME, METRICS_MIME
+from course_utils.commands.run.recorded import Unfit, check_outputs, laws_of, metrics_of
 
 PARAMETERS = ("budget", "dataset", "seed", "device", "data_dir")
 MAX_TEXT = 1_000_000  # characters that one cell may print
 MAX_OUTPUT = 100_000_000  # characters of output that one chapter may hold, pictures included
 SAVE_EVERY = 5.0  # seconds of a chapter that a killed process may lose; writing a large notebook takes 0.1 s
+MAX_TOLD = 4_000  # characters of a message, and of a cell's source, that a failure repeats
+MAX_TRACE = 20_000  # characters of a traceback that a failure repeats: its end
 GRACE = 2.0  # seconds between asking a kernel to stop and ending it
 
 # What the chapter decided, asked of the kernel after the last cell. Only modules that the chapter loaded are looked at.
@@ -120,8 +123,9 @@ class ChapterClient(PapermillNotebookClient):
     def save_now_and_then(self):
         now = time.monotonic()
         if now - self.saved >= SAVE_EVERY:
-            save(self.nb, self.job["ipynb"])
             self.saved = now
+            with suppress(OSError):  # a full disk: the last save will tell, if it still is
+                save(self.nb, self.job["ipynb"])
 
     def ask_environment(self):
         self.kc.execute(ENVIRONMENT, silent=True, store_history=False)
@@ -130,7 +134,8 @@ class ChapterClient(PapermillNotebookClient):
         )
         answer = self.wait_for_reply(message)["content"].get("user_expressions", {}).get("environment", {})
         if answer.get("status") == "ok":
-            self.environment = json.loads(ast.literal_eval(answer["data"]["text/plain"]))
+            with suppress(ValueError, SyntaxError):  # a chapter may have renamed anything that the question uses
+                self.environment = json.loads(ast.literal_eval(answer["data"]["text/plain"]))
 
     def process_message(self, msg, cell, cell_index):
         content = msg["content"]
@@ -139,6 +144,8 @@ class ChapterClient(PapermillNotebookClient):
             self.output_seen += len(content["text"])
         elif msg["msg_type"] in ("display_data", "execute_result"):
             self.output_seen += sum(len(str(value)) for value in content["data"].values())
+        elif msg["msg_type"] == "error":
+            self.text_seen += len(content["evalue"]) + sum(map(len, content["traceback"]))
         if self.text_seen > MAX_TEXT or self.output_seen > MAX_OUTPUT:
             limit = (
                 f"more than {MAX_TEXT:,} characters of text in one cell"
@@ -178,33 +185,6 @@ def save(nb, path):
     files.write_text(path, nbformat.writes(nb))
 
 
-def metrics_of(nb):
-    """The numbers that `record` put into the outputs of a notebook, in order. A name recorded twice is an error."""
-    metrics = {}
-    for number, cell in enumerate(nb.cells):
-        for output in cell.get("outputs", []):
-            for name, value in output.get("data", {}).get(METRICS_MIME, {}).items():
-                if name in metrics:
-                    raise ValueError(f"cell {number}: the number {name!r} was recorded before; give each its own name")
-                metrics[name] = value
-    return metrics
-
-
-def laws_of(nb):
-    """The laws that held, as their records, by the equation that they verify. Raises ValueError for an equation whose
-    verifying cells ran without one. (That a claim was refuted is a record, but verifies nothing by itself.)"""
-    laws = {}
-    for cell in nb.cells:
-        outputs = [output.get("data", {}) for output in cell.get("outputs", [])]
-        records = [data[LAW_MIME] for data in outputs if LAW_MIME in data]
-        for equation in cell.metadata.get("verifies", ()):
-            laws.setdefault(equation, []).extend(records)
-    for equation, records in laws.items():
-        if all(record["law"] == "fails" for record in records):
-            raise ValueError(f"no law was checked for ({equation}): the cells that verify it ran without one")
-    return laws
-
-
 def failure_of(client, error):
     """What went wrong, for a reader: reason, message, the cell and the traceback it left."""
     nb, index = client.nb, client.current
@@ -221,20 +201,22 @@ def failure_of(client, error):
         reason, message = "crashed", str(error).splitlines()[0]
     else:
         reason, message = "infra", f"{type(error).__name__}: {error}"
-    failure = {"reason": reason, "message": message}
+    failure = {"reason": reason, "message": message[:MAX_TOLD]}
     if index is None:
-        return failure | {"traceback": "".join(traceback.format_exception(error))}
+        return failure | {"traceback": "".join(traceback.format_exception(error))[-MAX_TRACE:]}
     cell = nb.cells[index]
     cell.metadata.papermill["status"], cell.metadata.papermill["exception"] = "failed", True
     errors = [output for output in cell.outputs if output.output_type == "error"]
+    trace = strip_ansi("\n".join(errors[-1].traceback)) if errors else ""
+    return failure | place(nb, index) | {"traceback": trace[-MAX_TRACE:]}
+
+
+def place(nb, index):
+    """Where in the notebook, for a reader: which of the cells that run, its id and its source."""
     code = [i for i, c in enumerate(nb.cells) if runs(c)]
-    return failure | {
-        "cell": code.index(index) + 1,
-        "cells": len(code),
-        "cell_id": cell.get("id", ""),
-        "source": cell.source,
-        "traceback": strip_ansi("\n".join(errors[-1].traceback)) if errors else "",
-    }
+    cell = nb.cells[index]
+    where = {"cell": code.index(index) + 1, "cells": len(code)} if index in code else {}
+    return where | {"cell_id": cell.get("id", ""), "source": cell.source[:MAX_TOLD]}
 
 
 def execute(job, emit):
@@ -243,13 +225,13 @@ def execute(job, emit):
     source = Path(job["source"])
     result = {"status": "failed", "failure": None, "metrics": {}, "laws": {}, "notes": [], "cells": 0}
     try:
-        nb = nbformat.reads(source.read_text(encoding="utf-8"), as_version=4)
-        nbformat.validate(nb)
+        nb = read(source)
+        manager = prepared(nb, job["parameters"], source.name)
     except Exception as error:  # nbformat raises a dozen kinds, AttributeError among them
         message = f"{source.name} is not a readable notebook: {type(error).__name__}: {str(error)[:300]}"
         return result | {"failure": {"reason": "broken", "message": message, "traceback": ""}, "wall_seconds": 0.0}
 
-    client = ChapterClient(prepared(nb, job["parameters"], source.name), job=job, emit=emit)
+    client = ChapterClient(manager, job=job, emit=emit)
     signal.signal(signal.SIGTERM, lambda *_: client.stop("interrupted", "the run was interrupted here"))
     error = None
     try:
@@ -265,18 +247,34 @@ def execute(job, emit):
         error, client.current = RuntimeError("the kernel never answered ok to this cell"), unanswered[0]
     if error is not None:
         result["failure"] = failure_of(client, error)
-    for collect in (metrics_of, laws_of):
+    for name, collect in (("metrics", metrics_of), ("laws", laws_of), ("shown", check_outputs)):
         try:
-            result[collect.__name__.removesuffix("_of")] = collect(nb)
-        except ValueError as caught:
-            result["failure"] = result["failure"] or {"reason": "error", "message": str(caught), "traceback": ""}
+            result[name] = collect(nb)
+        except Unfit as caught:
+            failure = {"reason": caught.reason, "message": str(caught), "traceback": ""} | place(nb, caught.index)
+            result["failure"] = result["failure"] or failure
     seconds = time.monotonic() - started
     nb.metadata.papermill.update(duration=seconds, exception=result["failure"] is not None)
-    save(nb, job["ipynb"])
+    try:
+        save(nb, job["ipynb"])
+    except (OSError, ValueError) as caught:
+        Path(job["ipynb"]).unlink(missing_ok=True)  # what was saved on the way is not the notebook that ended
+        message = f"the executed notebook could not be written: {caught}; make room there and run the chapter again"
+        first = f"{result['failure']['message']}; and " if result["failure"] else ""
+        result["failure"] = (result["failure"] or {"reason": "disk", "traceback": ""}) | {"message": first + message}
     reason = result["failure"]["reason"] if result["failure"] else None
     status = {None: "passed", "interrupted": "interrupted"}.get(reason, "failed")
     environment = client.environment or {}
     return result | {"status": status, "cells": len(code), "environment": environment, "wall_seconds": seconds}
+
+
+def read(source):
+    """The notebook in a file. A pipe or a device that is called like one would be read for ever."""
+    if not source.is_file():
+        raise ValueError("a folder" if source.is_dir() else "no regular file, or a link that leads nowhere")
+    nb = nbformat.reads(source.read_text(encoding="utf-8"), as_version=4)
+    nbformat.validate(nb)
+    return nb
 
 
 def prepared(nb, parameters, name):

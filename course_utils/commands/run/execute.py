@@ -37,40 +37,57 @@ def main(path):
         lines.flush()
 
     def watch_parent():
-        sys.stdin.buffer.read()  # returns when the parent is gone, however it went
+        # os.read and not sys.stdin, whose lock a thread may not hold while Python shuts down: it aborts
+        while os.read(0, 1024):  # empty when the parent is gone, however it went
+            pass
         processes.end_marked(job["mark"], but=os.getpid())
         shutil.rmtree(job["scratch"], ignore_errors=True)
         os._exit(1)
 
     threading.Thread(target=watch_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C belongs to the parent, which then asks us to stop
-    for variable, folder in PRIVATE.items():
-        os.environ[variable] = os.path.join(job["scratch"], folder)
-        os.mkdir(os.environ[variable])
-    os.environ.setdefault("COURSE_CACHE", os.path.join(job["scratch"], "cache"))  # a run trains, it does not remember
-    os.environ.pop("MPLBACKEND", None)
-    # jsonschema, which checks notebooks, would build a grammar of web addresses: a second for what no notebook uses
-    sys.modules["rfc3987_syntax"] = None
+    try:
+        result = executed(job, emit)
+    except Exception as error:
+        message = f"the chapter could not be run: {type(error).__name__}: {error}"
+        failure = {"reason": "infra", "message": message, "traceback": traceback.format_exc()}
+        result = {"status": "failed", "failure": failure, "metrics": {}, "notes": [], "cells": 0, "wall_seconds": 0.0}
+    emit("done", result=result)
 
+
+def executed(job, emit):
+    """The result of the chapter, with its notebook and its page written where the job says."""
+    surroundings(job["scratch"])
     from course_utils.commands.run import engine
 
     result = engine.execute(job, emit)
-    if result["cells"]:
+    if not os.path.exists(job["ipynb"]):  # not a notebook, or a disk that had no room for it
+        return result
+    try:
         from course_utils.commands.pages import export
 
-        try:
-            result["notes"] += export.chapter(job["ipynb"], job["html"], result, base=job["cwd"])
-        except Exception as error:
-            message = f"the page could not be written: {type(error).__name__}: {error}"
-            if result["failure"]:
-                result["notes"].append(message)
-            else:
-                trace = traceback.format_exc()
-                result |= {
-                    "status": "failed",
-                    "failure": {"reason": "export", "message": message, "traceback": trace},
-                }
-    emit("done", result=result)
+        result["notes"] += export.chapter(job["ipynb"], job["html"], result, base=job["cwd"])
+    except Exception as error:
+        message = f"the page could not be written: {type(error).__name__}: {error}"
+        if result["failure"]:
+            result["notes"].append(message)
+        else:
+            failure = {"reason": "export", "message": message, "traceback": traceback.format_exc()}
+            result |= {"status": "failed", "failure": failure}
+    return result
+
+
+def surroundings(scratch):
+    """The environment of the chapter: its own folders, and a home where the user has none."""
+    for variable, folder in PRIVATE.items():
+        os.environ[variable] = os.path.join(scratch, folder)
+        os.mkdir(os.environ[variable])
+    if not os.access(os.path.expanduser("~"), os.W_OK):
+        os.environ["HOME"] = scratch
+    os.environ.setdefault("COURSE_CACHE", os.path.join(scratch, "cache"))  # a run trains, it does not remember
+    os.environ.pop("MPLBACKEND", None)
+    # jsonschema, which checks notebooks, would build a grammar of web addresses: a second for what no notebook uses
+    sys.modules["rfc3987_syntax"] = None
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What a run says: the live lines, `metrics.json`, the table of results, and the index page."""
 
+import os
 import sys
 import time
 import tomllib
@@ -13,20 +14,48 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from course_utils import files
-
 SCHEMA = 1
 COLOURS = {"passed": "green", "kept": "green", "failed": "red", "interrupted": "yellow", "running": "cyan"}
 EVERY = 10.0  # seconds between two lines of a running chapter where there is no terminal
 
 
+class Steady:
+    """A stream that falls silent when it cannot be written to: a run goes on when its terminal or its pipe is gone."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    def write(self, text):
+        return self._unless_gone(self.stream.write, text)
+
+    def flush(self):
+        return self._unless_gone(self.stream.flush)
+
+    def _unless_gone(self, action, *args):
+        try:
+            return action(*args)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.stream.fileno())  # what is buffered, and what is still said, goes there
+            os.close(nowhere)
+
+
+def console():
+    """Standard output for rich: as wide as the terminal, 120 characters where there is none."""
+    out = Steady(sys.stdout)
+    return Console(file=out, width=None if out.isatty() else 120)
+
+
 @contextmanager
 def progress(chapters):
     """Yields `show(chapter)`: a table that stays in place on a terminal, plain lines elsewhere."""
-    console = Console()
-    if console.is_terminal:
-        with Live(_live(chapters), console=console, refresh_per_second=4) as live:
-            yield lambda chapter: live.update(_live(chapters))
+    out = console()
+    if out.is_terminal:
+        with Live(_live(chapters), console=out, auto_refresh=False) as live:
+            yield lambda chapter: live.update(_live(chapters), refresh=True)
         return
     spoken = {}
 
@@ -38,7 +67,7 @@ def progress(chapters):
             if one.status == "running" and now - spoken.get(one.name, ("", -EVERY))[1] < EVERY:
                 continue
             spoken[one.name] = (one.status, now if one.status == "running" else None)
-            print(line(one), flush=True)
+            print(line(one), file=out.file, flush=True)
 
     for chapter in chapters:
         show(chapter)
@@ -65,12 +94,30 @@ def _live(chapters):
 
 
 def read_floors(path):
-    """`floors.toml` as {chapter: {budget: {dataset: {metric: {"min": …, "max": …}}}}}; no file, no floors."""
+    """`floors.toml` as {chapter: {budget: {dataset: {metric: {"min": …, "max": …}}}}}; no file, no floors.
+
+    Raises ``ValueError`` that says where the file is not like this.
+    """
     try:
         with open(path, "rb") as stream:
-            return tomllib.load(stream)
+            floors = tomllib.load(stream)
     except FileNotFoundError:
         return {}
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+    def check(table, where, depth):
+        if not isinstance(table, dict):
+            raise ValueError(f"{path}: expected a table at {where or 'the top'}, got {table!r}")
+        for key, value in table.items():
+            place = f"{where}.{key}" if where else key
+            if depth:
+                check(value, place, depth - 1)
+            elif key not in ("min", "max") or isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"{path}: expected min or max with a number, got {place} = {value!r}")
+
+    check(floors, "", 4)
+    return floors
 
 
 def judge(name, result, floors):
@@ -89,57 +136,19 @@ def judge(name, result, floors):
     return missed, table
 
 
-def summarise(chapters, floors, libraries, package):
-    """The content of `metrics.json`."""
-    entries = {}
-    for chapter in chapters:
-        if chapter.result is None:
-            entries[chapter.name] = {
-                "status": "not run",
-                "metrics": {},
-                "laws": {},
-                "wall_seconds": 0.0,
-                "cells": 0,
-                "notes": [],
-                "failure": None,
-                "parameters": chapter.parameters,
-                "floors": {},
-            }
-            continue
-        result = dict(chapter.result)
-        missed, applied = judge(chapter.name, result, floors)
-        environment = result.get("environment", {})
-        failure, status = result["failure"], result["status"]
-        if failure is None and missed:
-            status = "failed"
-            said = "; ".join(
-                f"{m['metric']} = {_number(m['value'])}, must be {m['bound']}"
-                if m["value"] is not None
-                else f"{m['metric']} was never recorded, must be {m['bound']}"
-                for m in missed
-            )
-            failure = {"reason": "floor", "message": f"below its floor: {said}", "traceback": ""}
-        entries[chapter.name] = {
-            "status": status,
-            "metrics": result["metrics"],
-            "laws": result.get("laws", {}),
-            "wall_seconds": round(result["wall_seconds"], 3),
-            "cells": result["cells"],
-            "parameters": chapter.parameters | environment.get("parameters", {}),
-            "versions": environment.get("versions", {}),
-            "machine": environment.get("machine", {}),
-            "key": chapter.key,
-            "floors": applied,
-            "failure": failure,
-            "notes": result["notes"],
-        }
+def summarise(results, floors, libraries, package, status=None):
+    """The content of `metrics.json`, from {chapter: result}. `status` that of the run, where it did not reach its end.
+
+    `passed` needs every chapter to have passed, whatever `status` says.
+    """
+    entries = {name: entry_of(name, result, floors) for name, result in results.items()}
     statuses = {entry["status"] for entry in entries.values()}
-    status = (
+    reached = (
         "passed" if statuses == {"passed"} else "interrupted" if statuses & {"interrupted", "not run"} else "failed"
     )
     return {
         "schema": SCHEMA,
-        "status": status,
+        "status": status or reached,
         "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": libraries,
         "package": package,
@@ -147,26 +156,48 @@ def summarise(chapters, floors, libraries, package):
     }
 
 
-def write(chapters, out, floors, libraries, package):
-    """Write `metrics.json` and `index.html` into `out` and return the summary."""
-    from course_utils.commands.pages import index
-
-    summary = summarise(chapters, read_floors(floors), libraries, package)
-    files.write_json(Path(out) / "metrics.json", summary)
-    files.write_text(Path(out) / "index.html", index.page(summary, Path(out)))
-    return summary
+def entry_of(name, result, floors):
+    """What `metrics.json` says of a chapter: its result, held against its floors."""
+    missed, applied = judge(name, result, floors)
+    environment = result.get("environment", {})
+    failure, status = result["failure"], result["status"]
+    if status == "passed" and missed:
+        status = "failed"
+        said = "; ".join(
+            f"{m['metric']} = {_number(m['value'])}, must be {m['bound']}"
+            if m["value"] is not None
+            else f"{m['metric']} was never recorded, must be {m['bound']}"
+            for m in missed
+        )
+        failure = {"reason": "floor", "message": f"below its floor: {said}", "traceback": ""}
+    return {
+        "status": status,
+        "metrics": result["metrics"],
+        "laws": result.get("laws", {}),
+        "written": result.get("written", ""),
+        "wall_seconds": round(result["wall_seconds"], 3),
+        "cells": result["cells"],
+        "parameters": result.get("given", {}) | environment.get("parameters", {}),
+        "versions": environment.get("versions", {}),
+        "machine": environment.get("machine", {}),
+        "key": result.get("key", ""),
+        "files": result.get("files", {}),
+        "floors": applied if status in ("passed", "failed") else {},
+        "failure": failure,
+        "notes": result["notes"],
+    }
 
 
 def _number(value):
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
-def show(summary, out, console=None):
+def show(summary, out):
     """Print failures with cell and traceback, the table of all results, and the page to open."""
-    console = console or Console(width=None if sys.stdout.isatty() else 120)
+    said = console()
     for name, entry in summary["chapters"].items():
         if entry["failure"]:
-            console.print(
+            said.print(
                 Panel(
                     Text(describe(entry["failure"], out, name)),
                     title=escape(f"{name}: {entry['status']}"),
@@ -175,7 +206,7 @@ def show(summary, out, console=None):
                 )
             )
         for note in entry["notes"]:
-            console.print(Text(f"{name}: {note}", style="yellow"))
+            said.print(Text(f"{name}: {note}", style="yellow"))
     table = Table(title="Results", title_justify="left")
     for heading in ("chapter", "status", "seconds", "number", "value", "floor"):
         table.add_column(heading, justify="right" if heading in ("seconds", "value") else "left")
@@ -187,8 +218,8 @@ def show(summary, out, console=None):
             table.add_row(*first, Text(metric), Text(_number(value)), " ".join(f"{k} {v:g}" for k, v in bounds.items()))
             first = ("", "", "")
         table.add_section()
-    console.print(table)
-    console.print(Text(f"Open {Path(out) / 'index.html'}"), soft_wrap=True)
+    said.print(table)
+    said.print(Text(f"Open {Path(out) / 'index.html'}"), soft_wrap=True)
 
 
 def describe(failure, out, name):

@@ -6,6 +6,8 @@ they say, and ends whatever a chapter leaves behind.
 
 import hashlib
 import json
+import os
+import queue
 import sys
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -16,8 +18,9 @@ import click
 import course_utils
 from course_utils import shipped
 from course_utils.commands.doctor import cores
-from course_utils.commands.run import report
-from course_utils.commands.run.chapters import Chapter, on_gpu, share, supervise
+from course_utils.commands.run import given, report
+from course_utils.commands.run.chapters import Chapter, asked_to_stop, on_gpu, share, supervise
+from course_utils.commands.run.shelf import Shelf, nothing
 
 try:
     import fcntl
@@ -25,6 +28,7 @@ except ImportError:  # Windows
     fcntl = None
 
 PACKAGE = Path(course_utils.__file__).resolve().parent
+LONGEST = 10_000_000.0  # seconds that a timeout may be; timers of the system take no more than some centuries
 VERSIONS = (
     "torch",
     "torchvision",
@@ -46,7 +50,8 @@ def notebooks_folder():
 
 def select(folder, chapters):
     """Notebook paths for what was asked: all of `folder`, or by number (`1`, `01`), name (`energy`), stem or path."""
-    found = {path.stem: path for path in sorted(Path(folder).glob("*.ipynb"))}
+    paths = sorted(path for path in Path(folder).glob("*.ipynb") if not path.name.startswith("."))
+    found = {path.stem: absolute(path) for path in paths}
     wanted = [
         word
         for words in chapters
@@ -55,26 +60,38 @@ def select(folder, chapters):
     if not wanted:
         if not found:
             raise click.ClickException(f"no chapters in {folder}: expected *.ipynb there; `course build` writes them")
-        return [path.resolve() for path in found.values()]
+        return list(found.values())
     chosen = {}
     for word in wanted:
         if word.endswith(".ipynb"):
             if not Path(word).is_file():
-                raise click.ClickException(f"no notebook at {word}")
-            hits = [Path(word).resolve()]
+                raise click.ClickException(f"no notebook at {click.format_filename(word)}")
+            hits = [absolute(Path(word))]
         else:
-            number = f"{int(word):02d}_" if word.isdigit() else None
-            hits = [
-                path
-                for stem, path in found.items()
-                if (number and stem.startswith(number)) or word in (stem, stem.partition("_")[2])
-            ]
+            hits = [path for stem, path in found.items() if means(word, stem)]
         if not hits:
+            unbuilt = [path.stem for path in Path(folder).glob("src/*.py") if means(word, path.stem)]
+            if unbuilt:
+                raise click.ClickException(
+                    f"chapter {unbuilt[0]} is not built yet: run `course build` first, which writes "
+                    f"{Path(folder) / unbuilt[0]}.ipynb"
+                )
             raise click.ClickException(f"no chapter {word!r} in {folder}; there are: {', '.join(found) or 'none'}")
         for path in hits:
-            if chosen.setdefault(path.stem, path.resolve()) != path.resolve():
+            if chosen.setdefault(path.stem, path) != path:
                 raise click.ClickException(f"two chapters are called {path.stem}: {chosen[path.stem]} and {path}")
     return list(chosen.values())
+
+
+def means(word, stem):
+    """Whether `word` names the chapter `stem`: its number, its name or all of it."""
+    by_number = word.isdecimal() and stem.startswith(f"{int(word):02d}_")
+    return by_number or word in (stem, stem.partition("_")[2])
+
+
+def absolute(path):
+    """The path with its links followed, or as it stands where they lead in a circle."""
+    return Path(os.path.realpath(path)) if path.is_file() else Path(os.path.abspath(path))
 
 
 def package_hash():
@@ -108,7 +125,11 @@ def key_of(source, parameters, package, libraries):
 @contextmanager
 def only_run(out):
     """Hold the folder `out` for one run at a time; the system lets go of it when the run ends, however it ends."""
-    with open(out / "state" / "lock", "w") as lock:
+    try:
+        lock = open(out / "state" / "lock", "w")
+    except OSError as error:
+        raise click.ClickException(f"{out} cannot be held for this run: {error}") from error
+    with lock:
         if fcntl is not None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -116,23 +137,61 @@ def only_run(out):
                 raise click.ClickException(
                     f"another run is writing to {out}: wait for it, or use another --out"
                 ) from error
+            except OSError:  # a file system without locks
+                pass
         yield
+
+
+def asked_for(context, values, extra):
+    """The parameters that the command line names, {name: (value, how)}: by an option of their own or by ``-p``."""
+    asked = {}
+    for name in ("budget", "dataset", "seed", "device", "data_dir"):
+        named = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if named and (name, values[name]) != ("budget", "auto"):
+            value = os.path.abspath(values[name]) if name == "data_dir" else values[name]
+            asked[name] = (value, f"--{name.replace('_', '-')} {values[name]}")
+    for name, text in extra:
+        if name in asked:
+            raise click.UsageError(f"-p {name} {text}: {name} was given before, as {asked[name][1]}")
+        asked[name] = (given.Text(text), f"-p {name} {text}")
+    for _, how in asked.values():
+        try:
+            how.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise click.UsageError(f"{click.format_filename(how)}: holds a byte that is no UTF-8") from error
+    return asked
+
+
+def finite(context, option, value):
+    if value != value or value > LONGEST:
+        raise click.BadParameter(f"expected seconds, at most {LONGEST:,}, got {value}")
+    return value
 
 
 @click.command(name="run")
 @click.argument("chapters", nargs=-1)
 @click.option(
     "--budget",
-    type=click.Choice(["auto", "smoke", "class", "full"]),
+    type=click.Choice(given.BUDGETS),
     default="auto",
     show_default=True,
     help="How much to train. auto: full with a GPU, else class.",
 )
 @click.option("--dataset", help="Data set for all chapters.  [default: each chapter's own]")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, given.SEEDS - 1), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps")
 @click.option(
-    "--data-dir", type=click.Path(file_okay=False), help="Where data sets lie.  [default: the checkout's data/]"
+    "--data-dir",
+    type=click.Path(file_okay=False, exists=True),
+    help="Where data sets lie.  [default: the checkout's data/]",
+)
+@click.option(
+    "-p",
+    "extra",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help="Any parameter of the chapters, as often as needed. A name that no chapter has is refused.",
 )
 @click.option("--out", type=click.Path(file_okay=False), default="build/run", show_default=True)
 @click.option(
@@ -144,50 +203,67 @@ def only_run(out):
 @click.option(
     "--timeout",
     type=click.FloatRange(0, min_open=True),
+    callback=finite,
     default=7200.0,
     show_default=True,
     help="Seconds that the cells of one chapter may take.",
 )
 @click.option("--notebooks", type=click.Path(file_okay=False, exists=True), help="Folder of the chapters.")
-def main(chapters, budget, dataset, seed, device, data_dir, out, jobs, resume, timeout, notebooks):
+@click.pass_context
+def main(context, chapters, extra, out, jobs, resume, timeout, notebooks, **values):
     """Execute CHAPTERS (all, or by number or name), collect their numbers, write their pages.
 
-    Writes executed notebooks, pages, metrics.json and index.html to --out. Exit code 0: every chapter passed.
+    Writes executed notebooks, pages, metrics.json and index.html to --out. Exit code 0: every chapter there passed.
+    Results of earlier runs stay until new ones take their place; an interrupted chapter replaces none that passed.
     """
     folder = Path(notebooks) if notebooks else notebooks_folder()
     sources = select(folder, chapters)
-    out = Path(out).resolve()
-    for part in (out, out / "state", out / "logs"):
-        part.mkdir(parents=True, exist_ok=True)
-    parameters = {"budget": budget, "seed": seed, "device": device}
-    if dataset:
-        parameters["dataset"] = dataset
-    if data_dir:
-        parameters["data_dir"] = str(Path(data_dir).resolve())
+    plans = given.parameters(sources, asked_for(context, values, extra), values["budget"])
+    try:
+        floors = report.read_floors(folder / "floors.toml")
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    out = given.folder(out, sources)
     package, libraries = package_hash(), versions()
-
-    def plan(paths):
-        return [Chapter(path, out, parameters, timeout, key_of(path, parameters, package, libraries)) for path in paths]
-
-    with only_run(out):
-        todo = plan(sources)
-        for chapter in todo:
-            if not (resume and chapter.keep()):
-                chapter.forget()
-        others = plan(path.resolve() for path in folder.glob("*.ipynb") if path.resolve() not in sources)
-        others = [chapter for chapter in others if chapter.keep()]  # run before, and still what a run would give
-        waiting = [chapter for chapter in todo if chapter.result is None]
+    events = queue.SimpleQueue()
+    with only_run(out), asked_to_stop(events):
+        shelf = Shelf(out, floors, libraries, package)
+        try:
+            shelf.open()
+        except OSError as error:
+            raise click.ClickException(f"what stands in {out} cannot be read: {error}") from error
+        todo, waiting = [], []
+        for source, (parameters, notes) in plans.items():
+            if why := given.unusable(source):
+                todo.append(refused(source, parameters, why, shelf))
+                continue
+            chapter = Chapter(source, parameters, timeout, key_of(source, parameters, package, libraries), notes)
+            todo.append(chapter)
+            if not (resume and chapter.keep(shelf.results.get(chapter.name))):
+                waiting.append(chapter)
+                shelf.absent[chapter.name] = nothing("not run", given=parameters, key=chapter.key)
         alone = jobs is not None or len(waiting) < 2
-        at_once, threads = share(cores(), len(waiting), jobs, not alone and on_gpu(device))
-        if budget == "smoke":  # so little work that threads would mostly wait for each other
+        devices = {parameters["device"] for parameters, _ in plans.values()}
+        at_once, threads = share(cores(), len(waiting), jobs, not alone and any(map(on_gpu, devices)))
+        if values["budget"] == "smoke":  # so little work that threads would mostly wait for each other
             threads = 1
-        interrupted = False
         with report.progress(todo) as show:
-            try:
-                supervise(waiting, at_once, threads, show)
-            except KeyboardInterrupt:
-                interrupted = True
-        chapters = sorted(todo + others, key=lambda chapter: chapter.name)
-        summary = report.write(chapters, out, folder / "floors.toml", libraries, package)
+            ended = supervise(waiting[:], at_once, threads, shelf, events, show)
+        for chapter in waiting:
+            if chapter.result is None and chapter.name in shelf.results:
+                shelf.remark(chapter.name, "a later run was interrupted before this chapter")
+        summary = shelf.write(None if ended else "interrupted")
     report.show(summary, out)
-    sys.exit(130 if interrupted else 0 if summary["status"] == "passed" else 1)
+    if shelf.trouble:
+        click.echo(f"Error: the summary in {out} could not be written, and is an older one: {shelf.trouble}", err=True)
+    sys.exit(130 if not ended else 0 if summary["status"] == "passed" and not shelf.trouble else 1)
+
+
+def refused(source, parameters, why, shelf):
+    """A chapter that is not even started, as the others of the run see it: failed, with the reason."""
+    shown = Path(click.format_filename(source.name))  # a name that can be written down
+    chapter = Chapter(shown, parameters, 0, "")
+    failure = {"reason": "broken", "message": f"{shown} is not a readable notebook: {why}", "traceback": ""}
+    chapter.status, chapter.result = "failed", nothing("failed", failure, given=parameters)
+    shelf.results[chapter.name] = chapter.result
+    return chapter

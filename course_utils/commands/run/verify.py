@@ -6,9 +6,14 @@ import sys
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from course_utils.commands.run.report import console
+from course_utils.commands.run.shelf import astray
+
+SETTINGS = ("seed", "budget", "dataset")
+OTHER_SEED = 0.1  # relative tolerance that fits two seeds: what a chapter's numbers vary by
 
 
 def load(path):
@@ -17,12 +22,57 @@ def load(path):
     path = path / "metrics.json" if path.is_dir() else path
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
-        summary["chapters"].items()
+        for name, entry in summary["chapters"].items():
+            if not isinstance(entry["status"], str) or not isinstance(entry["metrics"], dict):
+                raise ValueError(f"{name} has no status with numbers")
     except OSError as error:
         raise click.ClickException(f"no results at {path}: expected a folder that `course run` wrote") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise click.ClickException(f"{path} is not a metrics.json of `course run`: {error}") from error
     return summary
+
+
+def unfounded(path, summary):
+    """Chapters that a summary calls passed though the files beside it say otherwise: {chapter: what is wrong}.
+
+    A `metrics.json` that was taken out of its folder stands for itself.
+    """
+    folder = Path(path)
+    if not (folder / "state").is_dir():
+        return {}
+    found = {}
+    for name, entry in summary["chapters"].items():
+        if entry["status"] == "passed":
+            try:
+                found[name] = astray(folder, name, entry)
+            except OSError as error:
+                found[name] = str(error)
+    return {name: why for name, why in found.items() if why}
+
+
+def settings(a, b):
+    """What two runs were asked differently, one line each, and the tolerance that fits."""
+    lines, apart = [], set()
+    for name in SETTINGS:
+        pairs = {
+            (str(left["parameters"][name]), str(right["parameters"][name]))
+            for chapter, left in a["chapters"].items()
+            if (right := b["chapters"].get(chapter))
+            and name in left.get("parameters", {})
+            and name in right.get("parameters", {})
+        }
+        unequal = sorted(pair for pair in pairs if pair[0] != pair[1])
+        if unequal:
+            apart.add(name)
+            lines.append(f"The {name} differs: " + ", ".join(f"{x} in A, {y} in B" for x, y in unequal) + ".")
+    for name, words in (("versions", "The versions of the libraries differ"), ("package", "The package differs")):
+        if a.get(name) and b.get(name) and a[name] != b[name]:
+            lines.append(f"{words}: small differences are to be expected.")
+    if apart & {"budget", "dataset"}:
+        lines.append("These are different experiments: no tolerance makes their numbers the same.")
+    elif apart:
+        lines.append(f"Another seed gives other numbers: --rtol {OTHER_SEED:g} fits, the default is for the same seed.")
+    return lines
 
 
 def number(value):
@@ -77,14 +127,21 @@ def differences(a, b, rtol, atol):
 def main(a, b, rtol, atol):
     """Compare the numbers of two runs, A and B (folders of `course run`). Wall times do not count.
 
-    Exit code 1 on any difference, missing number, missing chapter, or chapter that did not pass.
+    The default tolerance is for the same seed; numbers of another seed want --rtol 0.1. A budget or a data set that
+    differs is said. Exit code 1 on any difference, missing number, missing chapter, chapter that did not pass, or
+    chapter whose files do not bear out what the summary says.
     """
-    rows, compared = differences(load(a), load(b), rtol, atol)
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    left, right = load(a), load(b)
+    rows, compared = differences(left, right, rtol, atol)
+    for side, path, summary in (("A", a, left), ("B", b, right)):
+        rows += [(name, f"files of {side}", why, "") for name, why in unfounded(path, summary).items()]
+    said = console()
     if not rows and not compared:
         raise click.ClickException("the two runs hold no numbers to compare")
+    for line in settings(left, right):
+        said.print(Text(line, style="yellow"))
     if not rows:
-        console.print(f"{compared} numbers agree (rtol {rtol:g}, atol {atol:g}).")
+        said.print(f"{compared} numbers agree (rtol {rtol:g}, atol {atol:g}).")
         return
     table = Table(title=f"Differences (rtol {rtol:g}, atol {atol:g})", title_justify="left")
     for heading in ("chapter", "what", "A", "B", "|A − B|"):
@@ -93,6 +150,6 @@ def main(a, b, rtol, atol):
         x, y = number(left), number(right)
         gap = f"{abs(x - y):.3g}" if x is not None and y is not None else ""
         table.add_row(*(Text(str(v)) for v in (chapter, what, left, right, gap)))
-    console.print(table)
-    console.print(f"{len(rows)} differences; {compared} numbers compared.")
+    said.print(table)
+    said.print(f"{len(rows)} differences; {compared} numbers compared.")
     sys.exit(1)
