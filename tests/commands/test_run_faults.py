@@ -513,7 +513,7 @@ def test_every_hostile_chapter_fails_alone_and_says_why(hostile):
                       "12_nowhere": "a link that leads nowhere", "13_pipe": "it is no file", "14_zero": "it is no file",
                       "15_empty": "not a readable notebook", "16_latin": "not a readable notebook",
                       "17_deep": "not a readable notebook", "18_metadata": "not a readable notebook",
-                      "index": "its page would be index.html: rename it",
+                      "index": "which is the page of the run: rename it",
                       "19_\ufffd": "no UTF-8: rename it"}.items():  # fmt: skip
         assert entries[name]["failure"]["reason"] == "broken" and why in said[name], (name, said[name])
 
