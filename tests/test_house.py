@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "shipped": "",
     "recipes": f"models data training {LAW}",
     "widgets": "plots",
-    "exercises": f"models checks metrics {LAW}",
+    "exercises": f"data models checks metrics {LAW}",
     "commands": "",
     "commands.cli": "commands.doctor",
     "commands.doctor": "data",

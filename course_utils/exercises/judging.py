@@ -256,9 +256,12 @@ def outcome(exercise, value):
             what = f'"{value}"' if isinstance(value, str) else kind_of(value)
             raise ValueError(f"return {options}, got {what}")
         return found[0]
-    if type(value) not in (int, float) or not math.isfinite(value):
+    low, high = exercise.between or (-math.inf, math.inf)
+    if type(value) not in (int, float) or not math.isfinite(value) or not low <= value <= high:
         what = value if isinstance(value, int | float) else kind_of(value)
-        raise ValueError(f"return one number{f' in {exercise.unit}' if exercise.unit else ''}, got {what}")
+        wanted = "a number" + (f" in {exercise.unit}" if exercise.unit else "")
+        wanted += f" from {low} to {high}" if exercise.between else ""
+        raise ValueError(f"return {wanted}, got {what}")
     return value
 
 

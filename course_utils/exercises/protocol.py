@@ -50,7 +50,7 @@ class Exercise:
         :class:`Finding` for each thing it looks at. The last one is the measured number. Laws come first, training
         after them: the trial ends at the first finding that does not hold. At most 8 seconds on one core.
     options (predict): what may be guessed; empty where a number is asked for.
-    unit (predict): the unit of that number, such as "nats".
+    unit, between (predict): the unit of that number, such as "nats", and its smallest and largest value.
     reason (predict): why the outcome is what it is, shown with it. It is true on every data set.
     """
 
@@ -64,6 +64,7 @@ class Exercise:
     trial: Callable | None = None
     options: tuple = ()
     unit: str = ""
+    between: tuple = ()
     reason: str = ""
 
     @property

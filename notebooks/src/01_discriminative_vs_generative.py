@@ -35,7 +35,7 @@ import course_utils.expect as expect  # noqa: F401  (quoted functions check what
 from course_utils import checks, distributions, metrics, plots, training, widgets
 from course_utils.chapter import pick_budget, pick_device, pick_seed, record
 from course_utils.data import densities, handwriting, images
-from course_utils.exercises import check, score
+from course_utils.exercises import check, reveal, score
 from course_utils.models import classifier, energy
 
 plots.style()
@@ -247,6 +247,9 @@ plots.show(fig, alt="Three maps of a plane: the classifier is confident even in 
 # For an image, $\log p(x\mid y)$ is hundreds or thousands, of either sign, and on a computer $e^{-2000}$ is zero and
 # $e^{2000}$ infinite. Write `posterior`: from `log_likelihood` `(B, K)` and `log_prior` `(K,)` to $p(y\mid x)$, `(B,
 # K)`. Stay in logarithms until the end.
+#
+# (The check calls your function on inputs of its own, in double precision. Where an answer is wrong it shows one of
+# them, and `case` gives you all of its numbers.)
 
 # %% exercise="1.1"
 
@@ -423,6 +426,16 @@ record(digits_lda_error=lda, digits_class_gaussian_error=quadratic, digits_logis
 # integral is bound. Change the unit of a pixel and all these numbers shift by one constant, so only differences
 # between images mean something.
 
+# %% [markdown]
+# ### Exercise 1.2 (1 point): predict
+# Commit a guess *before* you look: blank paper against the digits of the test set. The point is for committing, not for
+# being right.
+
+# %% exercise="1.2"
+
+# %% tags=["check"]
+check("1.2", blank_paper_share)
+
 # %%
 gaussians = classifier.fit_class_gaussians(
     images.to_float(data.train.images).flatten(1), data.train.labels, n_classes, ridge=0.03
@@ -440,6 +453,9 @@ with training.evaluating(cnn):
     for kind, x in kinds.items():
         confidence[kind] = cnn(x).probs.max(1).values.cpu()
         log_density[kind] = gaussians.log_prob(x.flatten(1)).cpu()
+
+# %%
+reveal("1.2", (log_density["test images"] < log_density["blank paper"][0]).float().mean())
 
 # %%
 fig, axes = plt.subplots(2, 4, figsize=(9, 4.6), height_ratios=[1, 1.3])
@@ -734,15 +750,15 @@ filled = mixture.conditional_mean(points[:1], torch.tensor([False, True]))
 checks.close(filled[0, 1], by_grid, what="mixture: E[x_m | x_o] by the formula and on a grid")
 
 # %% [markdown]
-# ### Exercise 1.2 (2 points): fill in the missing block
+# ### Exercise 1.3 (2 points): fill in the missing block
 # Write `fill_in` for one Gaussian: keep the seen pixels and replace each missing one by its conditional mean from
 # (1.8). Use `torch.linalg.solve` instead of an inverse. The cell after the check does the same with the mixture of
 # ten Gaussians, on real digits.
 
-# %% exercise="1.2"
+# %% exercise="1.3"
 
 # %% tags=["check"]
-check("1.2", fill_in)
+check("1.3", fill_in)
 
 # %%
 missing = torch.zeros(n_channels, height, width, dtype=torch.bool)
@@ -870,14 +886,14 @@ checks.close(divergences["KL(q‖p)"].min(), math.log(2), what="and pays log 2",
 # inside its bound, and the GAN of chapter 05 meets Jensen–Shannon.
 
 # %% [markdown]
-# ### Exercise 1.3 (2 points): a divergence that plays fair
+# ### Exercise 1.4 (2 points): a divergence that plays fair
 # Write `jensen_shannon`. Input: two tensors `(..., K)`, zeros allowed. Output: `(...,)` in nats. What is the largest
 # value it can take, and when? (Chapter 05 will need that number.)
 
-# %% exercise="1.3"
+# %% exercise="1.4"
 
 # %% tags=["check"]
-check("1.3", jensen_shannon)
+check("1.4", jensen_shannon)
 
 # %% [markdown]
 # ## 1.7 What training means
@@ -970,14 +986,33 @@ axes[1].legend()
 plots.show(fig, alt="The learned energy has three valleys near 40, 70 and 90; the density follows the histogram.")
 
 # %% [markdown]
-# ### Exercise 1.4 (1 point): the logarithm of Z, safely
+# ### Exercise 1.5 (1 point): the logarithm of Z, safely
 # Energies can be thousands of nats, and $e^{5000}$ is infinite on a computer. Write `log_partition`: from the
 # energies at the midpoints of the cells and the width of a cell to $\log Z$.
 
-# %% exercise="1.4"
+# %% exercise="1.5"
 
 # %% tags=["check"]
-check("1.4", log_partition)
+check("1.5", log_partition)
+
+# %% [markdown]
+# ### Exercise 1.6 (3 points): build an energy-based model
+# Images of 3×3 black-and-white pixels are so small that $Z$ can be summed: there are $2^9=512$ of them, and
+# `checks.all_binary(9)` lists them, `(512, 9)`. Write `train_energy_model`, about 20 lines, in three steps.
+#
+# 1. A class that is a `torch.nn.Module`. Its network takes 9 pixels to one number. `energy(x)` returns that number for
+#    each image, `log_prob(x)` is $-E(x)-\log Z$ of (1.13), where $Z$ sums over the list.
+# 2. A loop of `n_steps`: take about 200 images at random, let the optimizer descend on their mean $-\log p(x)$.
+# 3. Return the model.
+#
+# The check tries the laws of this section on it. Then it trains for 400 steps on windows of 3×3 pixels, cut from
+# handwritten digits, and measures windows of other digits: below 5.05 nats passes. (A coin for each pixel costs
+# $9\log 2=6.24$.) It takes a few seconds.
+
+# %% exercise="1.6"
+
+# %% tags=["check"]
+check("1.6", train_energy_model)
 
 # %% [markdown]
 # The same model in two dimensions needs the same code and a grid of 64 × 64 cells. Autograd runs through the sum, so
@@ -1076,13 +1111,13 @@ plots.show(fig, alt="The exact density of eight Gaussians, and Langevin walks th
 # *exactly*, by the same trick with the layers swapped.
 
 # %% [markdown]
-# ### Exercise 1.5 (2 points): free energy
+# ### Exercise 1.7 (2 points): free energy
 # Write `free_energy` from (1.16). Remember the minus sign, and that $\log(1+e^a)$ has a safe form.
 
-# %% exercise="1.5"
+# %% exercise="1.7"
 
 # %% tags=["check"]
-check("1.5", free_energy)
+check("1.7", free_energy)
 
 # %% verifies=["1.16"]
 small = energy.RBM(6, 4, weight_scale=1.0).double()

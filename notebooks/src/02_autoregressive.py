@@ -38,7 +38,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from course_utils import checks, coding, distributions, metrics, plots, shipped, training, widgets
 from course_utils.chapter import pick_budget, pick_device, pick_seed, record
 from course_utils.data import handwriting, images
-from course_utils.exercises import check, score
+from course_utils.exercises import check, reveal, score
 from course_utils.models.autoregressive import baselines, made, pixelcnn, pixelrnn, sampling, transformer
 from course_utils.nn.masked import causal_mask
 
@@ -401,6 +401,24 @@ checks.fails(lambda: abs(total - 1) < 0.1, what="averaged logits sum to 1")
 check("2.2", mixture_of_orders)
 
 # %% [markdown]
+# ### Exercise 2.3 (3 points): cut the wires yourself
+# Write `masked_network`, about 15 lines: a network with one layer of hidden units whose logit $i$ sees only pixels
+# before $i$. Two masked linear layers with a nonlinearity between them are enough.
+#
+# 1. Give the pixels the ranks 0 to 8, and each hidden unit a rank from 0 to 7; every rank should occur.
+# 2. Write both masks from (2.4). `F.linear(x, mask * weight, bias)` is a linear layer with wires cut.
+# 3. Keep the masks in the module, so that they are there in *every* forward pass.
+#
+# The check flips pixels to see what each logit depends on, and adds up all 512 images. Then it trains your network for
+# 600 steps on windows of 3×3 pixels, cut from handwritten digits. On windows of other digits it must need less than
+# 5.05 nats with at most 1,500 weights. Logistic pixels, without hidden units, end at 5.09.
+
+# %% exercise="2.3"
+
+# %% tags=["check"]
+check("2.3", masked_network)
+
+# %% [markdown]
 # ## 2.4 PixelCNN: the same weights everywhere
 #
 # MADE learns separate weights for every place, yet a stroke looks the same wherever it runs. A **convolution** uses one
@@ -418,14 +436,14 @@ check("2.2", mixture_of_orders)
 # after three. Using B first is the bug from section 2.1.
 
 # %% [markdown]
-# ### Exercise 2.3 (1 point): draw the mask yourself
+# ### Exercise 2.4 (1 point): draw the mask yourself
 # The next picture shows the answer for one size, so try it before you look. Write `pixel_mask(size, sees_itself)`: the
 # full `(size, size)` mask of kind A (`sees_itself=False`) or B (`True`), for any odd size.
 
-# %% exercise="2.3"
+# %% exercise="2.4"
 
 # %% tags=["check"]
-check("2.3", pixel_mask)
+check("2.4", pixel_mask)
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.3))
@@ -526,14 +544,14 @@ checks.fails(lambda: seen[6][(up > 0) & (up <= 7) & (right.abs() <= 7)], what="s
 # 3). The rest is lost: the wedge between 0° and 45°, out of the 180° that lie above, a quarter.
 
 # %% [markdown]
-# ### Exercise 2.4 (2 points): a test for blind spots
+# ### Exercise 2.5 (2 points): a test for blind spots
 # Write `blind_spot(gradient, row, column)`. From the derivative of the answer for one pixel with respect to all input
 # pixels, `(H, W)`, mark the pixels that come *earlier in reading order* and have no influence at all.
 
-# %% exercise="2.4"
+# %% exercise="2.5"
 
 # %% tags=["check"]
-check("2.4", blind_spot)
+check("2.5", blind_spot)
 
 # %% [markdown]
 # ### The cure: two stacks
@@ -1219,15 +1237,15 @@ plots.show(fig, alt="Sampling time against image side, logarithmic axes: naive r
 # programs keep the keys and values of a transformer in the same way.)
 
 # %% [markdown]
-# ### Exercise 2.5 (2 points): one step of the cache
+# ### Exercise 2.6 (2 points): one step of the cache
 # Write `cached_step`: one causal convolution of kind B at one new pixel, from what is remembered. `above` holds what
 # the rows above contribute, `left` the last few inputs of the row. Return the output and the memory for the next
 # pixel.
 
-# %% exercise="2.5"
+# %% exercise="2.6"
 
 # %% tags=["check"]
-check("2.5", cached_step)
+check("2.6", cached_step)
 
 # %% [markdown]
 # ## 2.9 What an exact model can do
@@ -1273,15 +1291,15 @@ checks.close(steps_log_p.exp().sum(), 1.0, what="tempered step by step, the sum 
 checks.fails(lambda: torch.allclose(steps_log_p, whole_log_p, atol=0.1), what="tempering steps tempers images")
 
 # %% [markdown]
-# ### Exercise 2.6 (2 points): draw, one pixel after the other
+# ### Exercise 2.7 (2 points): draw, one pixel after the other
 # The whole of ancestral sampling fits into a few lines when the model is small. Take the logistic pixels of section
 # 2.2. Write `sample_pixels(weight, bias, uniforms, temperature)`: draw pixel 1, feed it in, draw pixel 2, and so on,
 # every logit divided by $T$ as in (2.12).
 
-# %% exercise="2.6"
+# %% exercise="2.7"
 
 # %% tags=["check"]
-check("2.6", sample_pixels)
+check("2.7", sample_pixels)
 
 # %%
 temperatures = (0.4, 1.0) if budget == "smoke" else (0.4, 0.7, 1.0, 1.3)
@@ -1398,6 +1416,15 @@ for T in (T for T in temperatures if T != 1):
 # for a Gaussian, where blank paper beat real digits. Surely a model as good as this one does better? We ask about
 # digits of the test set, letters, noise, digits *half as large*, and blank paper.
 
+# %% [markdown]
+# ### Exercise 2.8 (1 point): predict
+# Commit a guess about the half-size digits before you run the cell below it. The point is for committing.
+
+# %% exercise="2.8"
+
+# %% tags=["check"]
+check("2.8", cost_of_half_size)
+
 # %%
 n_asked = {"smoke": 20, "class": 200, "full": 500}[budget]
 letters = handwriting.sample(n_asked, glyphs=handwriting.LETTERS, size=height, rgb=n_channels == 3, seed=seed + 1)
@@ -1421,6 +1448,7 @@ for column, (kind, x) in enumerate(kinds.items()):
     axes[1, column].hist(cost_of[kind], bins=30, range=span, color=plots.PALETTE[column])
     axes[1, column].set(xlabel="bits per image", ylabel="images" if column == 0 else "")
 plots.show(fig, alt="Five kinds of images and their cost in bits: half-size digits and blank paper less than digits.")
+reveal("2.8", "fewer bits" if cost_of["half-size digits"].mean() < cost_of["test digits"].mean() else "more bits")
 
 # %% [markdown]
 # We measure two alarms. One rings when the cost is *high*. The other is the remedy of chapter 01: it rings when the
@@ -1472,20 +1500,20 @@ for kind in "AB":
     print(f"one layer of kind {kind}: {loss.item():8.3f} nats per training image")
 
 # %% [markdown]
-# ### Exercise 2.7 (2 points): too good to be true
+# ### Exercise 2.9 (2 points): too good to be true
 # A colleague trained a one-dimensional PixelCNN and reports 0.02 nats per image. No model can do that: it is 0.03 bits
 # for a whole digit. A pixel sees *itself*, so copying is enough, and the number is no likelihood. Here is the code.
 # **Find the leak and repair it.** Output $i$ may see the $k$ pixels before $i$, and zeros where the image has not
 # begun.
 
-# %% exercise="2.7"
+# %% exercise="2.9"
 def causal_logits(x, weight, bias):
     before = F.pad(x, (len(weight) - 1, 0))
     return before.unfold(1, len(weight), 1) @ weight + bias
 
 
 # %% tags=["check"]
-check("2.7", causal_logits)
+check("2.9", causal_logits)
 
 # %% [markdown]
 # How would you have known? Three alarms, and this chapter used all of them. A likelihood that beats every honest model

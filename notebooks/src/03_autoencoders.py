@@ -33,7 +33,7 @@ from torch import nn
 from course_utils import checks, distributions, metrics, plots, shipped, training, widgets
 from course_utils.chapter import pick_budget, pick_device, pick_seed, record
 from course_utils.data import images
-from course_utils.exercises import check, score
+from course_utils.exercises import check, reveal, score
 from course_utils.models import autoencoder
 from course_utils.nn.mlp import MLP
 
@@ -283,7 +283,16 @@ check("3.1", pca_reconstruct)
 # ## 3.4 How many numbers does an image need?
 #
 # Now the real thing: error against the size of the code, for PCA, for the fully connected autoencoder and for a
-# convolutional one. **Guess first:** at 2 numbers, how far is PCA behind? At 32?
+# convolutional one. At 2 numbers, how far is PCA behind? At 32?
+
+# %% [markdown]
+# ### Exercise 3.2 (1 point): predict
+# Commit your guess for 2 numbers before you run the cells below it. The point is for committing.
+
+# %% exercise="3.2"
+
+# %% tags=["check"]
+check("3.2", pca_behind)
 
 # %%
 sizes = [2, 32] if budget == "smoke" else [2, 8, 32]
@@ -317,6 +326,7 @@ for i, n_latents in enumerate(sizes):
 error_pca, error_mlp, error_conv = curve.values()
 record(mean_image_mse=mean_error, pca32_mse=error_pca[-1], mlp2_mse=error_mlp[0], conv2_mse=error_conv[0],
        conv32_mse=error_conv[-1])
+reveal("3.2", error_pca[0] / error_mlp[0])
 
 # %% [markdown]
 # Were you right? The last cell printed the ratios. A curved surface fits the images better than a flat one of the
@@ -478,14 +488,14 @@ record(l1_zeros=silent["with L1"])
 # squared error, and $\gamma$ sets the rate of exchange.
 
 # %% [markdown]
-# ### Exercise 3.2 (2 points): a penalty for quiet units
+# ### Exercise 3.3 (2 points): a penalty for quiet units
 # Write `sparsity_penalty`: the sum over units of $\mathrm{KL}(\rho\,\|\,\hat\rho_j)$ from a batch of activations `(B,
 # L)`. Average over the *batch*, not over the units.
 
-# %% exercise="3.2"
+# %% exercise="3.3"
 
 # %% tags=["check"]
-check("3.2", sparsity_penalty)
+check("3.3", sparsity_penalty)
 
 # %% [markdown]
 # ## 3.8 Contractive: small changes should not matter
@@ -569,14 +579,14 @@ for name in ("handwriting", "mnist"):
 # two test images a difference of half a percent is within chance, and may go either way from seed to seed.
 
 # %% [markdown]
-# ### Exercise 3.3 (2 points): contraction with another activation
+# ### Exercise 3.4 (2 points): contraction with another activation
 # The closed form (3.7) is for a sigmoid. Derive it for $z = \tanh(Wx+b)$ and write `contractive_tanh`. (What is
 # $\tanh'$ in terms of $\tanh$?)
 
-# %% exercise="3.3"
+# %% exercise="3.4"
 
 # %% tags=["check"]
-check("3.3", contractive_tanh)
+check("3.4", contractive_tanh)
 
 # %% [markdown]
 # ## 3.9 Denoising: repair what was never broken
@@ -673,15 +683,29 @@ for ax, field, name in zip(axes, (truth, guess), ("exact score", "denoiser minus
 plots.show(fig, alt="Two arrow fields over three blobs: the exact score and the learned one, nearly the same.")
 
 # %% [markdown]
-# ### Exercise 3.4 (2 points): from repair to score
+# ### Exercise 3.5 (2 points): from repair to score
 # Write `score_from_noise`. Here the network was trained to predict the *noise* $\epsilon$ in
 # $\tilde x = x+\sigma\epsilon$ instead of the clean image. Use (3.8) to turn its prediction $\hat\epsilon(\tilde x)$
 # into the score.
 
-# %% exercise="3.4"
+# %% exercise="3.5"
 
 # %% tags=["check"]
-check("3.4", score_from_noise)
+check("3.5", score_from_noise)
+
+# %% [markdown]
+# ### Exercise 3.6 (3 points): build a denoiser
+# Write `train_denoiser`, about 10 lines, on the pattern of this section: a network with a hidden layer and a loop of
+# `n_steps`. In each step take about 100 clean images, add new noise to them, and compare what the network makes of the
+# noisy ones with the clean ones. A learning rate near 0.005 is a good start for so few steps.
+#
+# The check trains it on 1,197 digits of 8×8 pixels with $\sigma=0.3$, for 600 steps, and repairs 600 other digits. Doing
+# nothing leaves an error of $\sigma^2=0.09$ per pixel. The best *linear* repair leaves 0.0232. Yours passes below 0.022.
+
+# %% exercise="3.6"
+
+# %% tags=["check"]
+check("3.6", train_denoiser)
 
 # %% [markdown]
 # ## 3.10 An autoencoder that samples, a little

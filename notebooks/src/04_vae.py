@@ -34,7 +34,7 @@ from course_utils import checks, metrics, plots, shipped, training, widgets
 from course_utils.chapter import pick_budget, pick_device, pick_seed, record
 from course_utils.data import handwriting, images
 from course_utils.distributions import BernoulliHead, FixedGaussianHead, GaussianHead
-from course_utils.exercises import check, score
+from course_utils.exercises import check, reveal, score
 from course_utils.models import autoencoder, vae, vqvae
 from course_utils.models.autoregressive.pixelcnn import PixelCNN
 from course_utils.models.vae import kl_or_draw  # noqa: F401  (the quoted `elbo_terms` below uses it)
@@ -627,6 +627,15 @@ widgets.latent_explorer({name: painter(model) for name, model in finished.items(
 # it, and the untrained decoder draws it. So training need not find it first. Watch the two terms while it trains. Which
 # one wins at first?
 
+# %% [markdown]
+# ### Exercise 4.3 (1 point): predict
+# Commit a guess before the model is trained: what will its code cost? The point is for committing.
+
+# %% exercise="4.3"
+
+# %% tags=["check"]
+check("4.3", price_of_two_latents)
+
 # %%
 mean_image = images.to_float(data.train.images).mean(0)
 vae2 = vae.mlp_vae(shape, hidden_dims=(400,), latent_dim=2, mean_image=mean_image)
@@ -645,6 +654,7 @@ axes[0].legend()
 axes[1].plot(smooth(history["kl"]), color=plots.PALETTE[2])
 axes[1].set(xlabel="training step", ylabel="nats per image", title="KL: the price of the code", ylim=(0, None))
 plots.show(fig, alt="Left: −reconstruction and −ELBO fall, the KL is the distance between them. Right: the KL during training.")
+reveal("4.3", history["kl"][-25:].mean())
 
 # %% [markdown]
 # The reconstruction wins at first: it improves by dozens of nats, while the whole KL is a handful. When that is used
@@ -737,24 +747,42 @@ widgets.posterior_lab(painter(vae2), few, log_joint, q.mean, q.stddev, labels=di
 # its code says clearly *where* in the plane the image belongs. Only together do the spots cover the circle.
 
 # %% [markdown]
-# ### Exercise 4.3 (2 points): the ELBO from raw numbers
+# ### Exercise 4.4 (2 points): the ELBO from raw numbers
 # Write `bernoulli_elbo`: from binary images `x` `(B, D)`, the decoder's `logits` `(B, D)` for one draw of $z$, and
 # `mu, log_var` `(B, L)` to the ELBO `(B,)` in nats. Sum over pixels and latents. No mean anywhere.
-
-# %% exercise="4.3"
-
-# %% tags=["check"]
-check("4.3", bernoulli_elbo)
-
-# %% [markdown]
-# ### Exercise 4.4 (2 points): a tighter bound
-# Write `iwae_bound` from logarithms of importance weights `(k, B)` to $\log\frac1k\sum_i w_i$, `(B,)`. The weights of
-# images are numbers like $e^{-150}$: stay in logarithms.
 
 # %% exercise="4.4"
 
 # %% tags=["check"]
-check("4.4", iwae_bound)
+check("4.4", bernoulli_elbo)
+
+# %% [markdown]
+# ### Exercise 4.5 (2 points): a tighter bound
+# Write `iwae_bound` from logarithms of importance weights `(k, B)` to $\log\frac1k\sum_i w_i$, `(B,)`. The weights of
+# images are numbers like $e^{-150}$: stay in logarithms.
+
+# %% exercise="4.5"
+
+# %% tags=["check"]
+check("4.5", iwae_bound)
+
+# %% [markdown]
+# ### Exercise 4.6 (3 points): build a VAE
+# Write `small_vae`, about 20 lines: a class with three methods, and return one of it. No formula is new.
+#
+# 1. `encode(x)`: a network from 64 pixels to 4 numbers, cut into `mu` and `log_var` of two latents.
+# 2. `decode(z)`: a network from 2 latents to 64 logits.
+# 3. `elbo(x)`: encode, draw $z$ as in (4.9), decode, and put exercises 4.1, 4.2 and 4.4 together.
+#
+# The check does what section 4.6 did: it integrates over the latent plane, so it knows $\log p(x)$ and the KL from $q$
+# to the posterior, and your ELBO must be the one minus the other. Then it trains your model for 600 steps on digits of
+# 8×8 black-and-white pixels. On other digits $-\text{ELBO}$ must fall below 22 nats, with at most 20,000 weights.
+# Independent pixels need 25.3.
+
+# %% exercise="4.6"
+
+# %% tags=["check"]
+check("4.6", small_vae)
 
 # %% [markdown]
 # ## 4.7 Twenty latents
@@ -987,20 +1015,20 @@ record(bug_kl=bug_kl, sane_kl=sane_kl)
 # collapse**, and section 4.9 will predict it from a formula.
 
 # %% [markdown]
-# ### Exercise 4.5 (2 points): find the bug
+# ### Exercise 4.7 (2 points): find the bug
 # Here is that loss, with the missing $\frac12$ of another source on top. The mean over the pixels makes it an
 # *unannounced* $\beta$: nobody decided how much a code may cost. Correct it: the negative ELBO of a Gaussian decoder
 # with fixed `scale`, without the constant $\frac D2\log2\pi\sigma^2$, summed over pixels and latents, averaged over the
 # batch. (Three things are wrong, and no line is right as it stands except the last.)
 
-# %% exercise="4.5"
+# %% exercise="4.7"
 def negative_elbo(x, x_hat, mu, log_var, scale):
     reconstruction = (x - x_hat).square().mean()
     kl = (mu.square() + log_var.exp() - log_var - 1).sum(1)
     return (reconstruction + kl).mean()
 
 # %% tags=["check"]
-check("4.5", negative_elbo)
+check("4.7", negative_elbo)
 
 # %% [markdown]
 # ### Learned σ, and how it runs away
@@ -1228,14 +1256,14 @@ widgets.beta_shelf(betas, torch.stack(manifolds), torch.tensor(rates), torch.ten
 # with $R$. If your leftmost β lies higher than its neighbour, its network is not trained to the end.
 
 # %% [markdown]
-# ### Exercise 4.6 (1 point): how many latents survive?
+# ### Exercise 4.8 (1 point): how many latents survive?
 # Write `n_active`: from eigenvalues `(D,)`, `beta` and the decoder's `scale` σ to the number of directions that a
 # linear VAE with enough latents uses.
 
-# %% exercise="4.6"
+# %% exercise="4.8"
 
 # %% tags=["check"]
-check("4.6", n_active)
+check("4.8", n_active)
 
 # %% [markdown]
 # ## 4.10 Where the bound leaks
@@ -1497,14 +1525,14 @@ record(vq_elbo=-vq_elbo, vq_words_in_use=use)
 # after a short training its samples are sharp strokes, but few are digits.
 
 # %% [markdown]
-# ### Exercise 4.7 (2 points): forward and backward of a quantiser
+# ### Exercise 4.9 (2 points): forward and backward of a quantiser
 # Write `quantise`: given encoder outputs `z_e` `(N, D)`, the words `(K, D)`, and the gradient that the decoder sends
 # back for each word, `(N, D)`, return `(z_q, gradient at z_e)` of (4.15), with commitment weight ¼.
 
-# %% exercise="4.7"
+# %% exercise="4.9"
 
 # %% tags=["check"]
-check("4.7", quantise)
+check("4.9", quantise)
 
 # %% [markdown] tags=["fold"]
 # ### Going deeper: two levels

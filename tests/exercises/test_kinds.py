@@ -181,9 +181,9 @@ def test_a_number_may_be_a_number_of_any_kind(told, guess):
         (CHOICE, lambda: None, "got None (is a `return` missing?)"),
         (CHOICE, "noon", 'Write check("97.2", brighter).'),
         (CHOICE, lambda: nobody, "your code stopped with NameError"),  # noqa: F821
-        (NUMBER, lambda: "tall", "return one number in m, got a str"),
-        (NUMBER, lambda: True, "return one number in m, got True"),
-        (NUMBER, lambda: float("nan"), "return one number in m, got nan"),
+        (NUMBER, lambda: "tall", "return a number in m, got a str"),
+        (NUMBER, lambda: True, "return a number in m, got True"),
+        (NUMBER, lambda: float("nan"), "return a number in m, got nan"),
         (NUMBER, lambda: torch.ones(3), "got one tensor of shape (3,)"),
         (NUMBER, lambda x: x, "missing 1 required positional argument"),
     ],
