@@ -298,6 +298,11 @@ def _draw_without_chance(weight, bias, uniforms, temperature):
     return sample_pixels(weight, bias, torch.full_like(uniforms, 0.5), temperature)
 
 
+def _draw_sign(weight, bias, uniforms, temperature):
+    """The sign of the logit is turned: the chance of ink is sigmoid(a), larger for a larger logit."""
+    return sample_pixels(-weight, -bias, uniforms, temperature)
+
+
 def _draw_cools_the_chance(weight, bias, uniforms, temperature):
     """p^(1/T) has to be normalised: for a pixel that means to divide the *logit* by T, then apply the sigmoid."""
     x = torch.zeros_like(uniforms)
@@ -368,7 +373,7 @@ EXERCISES = (
     Exercise("2.7", 2, sample_pixels, _draw_probes,
              (_draw_all_at_once, _draw_feeds_chances, _draw_without_temperature, _draw_temperature_upside_down,
               _draw_tempers_the_bias, _draw_white_for_ink, _draw_without_chance, _draw_cools_the_chance,
-              _draw_nearest_only)),
+              _draw_nearest_only, _draw_sign)),
     Exercise("2.8", 1, cost_of_half_size, kind="predict", options=("more bits", "fewer bits"),
              reason="A cost is paid where something is uncertain. A small digit leaves fewer decisions to make, and "
                     "the margin, which is most of the image, is predicted for almost nothing."),

@@ -221,6 +221,11 @@ def _tanh_sum_then_square(z, weight):
     return ((1 - z.square()) @ weight.sum(1)).square()
 
 
+def _tanh_units_added_first(z, weight):
+    """Square every entry of the Jacobian before you add up: here the units were added first."""
+    return ((1 - z.square()) @ weight).square().sum(1)
+
+
 def _tanh_slope_alone(z, weight):
     """The weights enter as well: dz_j/dx_i = (1 − z_j²) W_ji."""
     return (1 - z.square()).square().sum(1)
@@ -323,7 +328,8 @@ EXERCISES = (
               _sparsity_own_target, _sparsity_in_bits, _sparsity_one_mean, _sparsity_squared, _sparsity_minus,
               _sparsity_each_unit)),
     Exercise("3.4", 2, contractive_tanh, _tanh_probes,
-             (_tanh_like_sigmoid, _tanh_unsquared, _tanh_norm, _tanh_mean, _tanh_sum_then_square, _tanh_slope_alone,
+             (_tanh_like_sigmoid, _tanh_unsquared, _tanh_norm, _tanh_mean, _tanh_sum_then_square,
+              _tanh_units_added_first, _tanh_slope_alone,
               _tanh_weight_not_squared, _tanh_of_z, _tanh_one_plus)),
     Exercise("3.5", 2, score_from_noise, _score_probes,
              (_score_sign, _score_square, _score_unscaled, _score_times, _score_times_variance)),

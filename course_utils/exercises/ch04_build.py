@@ -52,15 +52,17 @@ def _kl(mu, log_var):
 
 
 def _exact(model, x, n=161):
-    """``(log p(x), KL(q || posterior))`` of each image, ``(B,)`` both, by sums over a grid of the latent plane."""
+    """``(log p(x), KL(q || posterior), E_q[log p(x|z)])`` of each image, by sums over a grid of the latent plane."""
     mu, log_var = model.encode(x)
     reach = max(6.0, (mu.abs() + 6 * (log_var / 2).exp()).max().item())
     ticks = torch.linspace(-reach, reach, n)
     plane = torch.cartesian_prod(ticks, ticks)  # (G, 2)
-    log_joint = Normal(0.0, 1.0).log_prob(plane).sum(1) + _log_p(model.decode(plane), x[:, None])  # (B, G)
+    log_p_given_z = _log_p(model.decode(plane), x[:, None])  # (B, G)
+    log_joint = Normal(0.0, 1.0).log_prob(plane).sum(1) + log_p_given_z
     log_p = log_joint.logsumexp(1) + 2 * (ticks[1] - ticks[0]).log()
     log_q = Normal(mu[:, None], (log_var / 2).exp().clamp_min(1e-4)[:, None]).log_prob(plane).sum(2)
-    return log_p, (log_q.softmax(1) * (log_q - log_joint + log_p[:, None])).sum(1)
+    q = log_q.softmax(1)
+    return log_p, (q * (log_q - log_joint + log_p[:, None])).sum(1), (q * log_p_given_z).sum(1)
 
 
 def _vae_trial(build, generator):
@@ -106,14 +108,12 @@ def _bound(model, images, generator, when):
     """The mean of elbo over many draws is log p minus the KL to the posterior, both from a grid."""
     x = images[torch.randperm(len(images), generator=generator)[:4]]
     with torch.no_grad():
-        log_p, gap = _exact(model, x)
+        log_p, gap, reconstruction = _exact(model, x)
         drawn = torch.cat([model.elbo(x.repeat(500, 1)).view(500, -1) for _ in range(20)])
-        mu, log_var = model.encode(x)
         error = drawn.std(0) / len(drawn) ** 0.5
         off = drawn.mean(0) - (log_p - gap)
         worst = off.abs().argmax()
-        kl, z = _kl(mu, log_var), mu + (log_var / 2).exp() * torch.randn(200, *mu.shape, generator=generator)
-        reconstruction = _log_p(model.decode(z.flatten(0, 1)), x.repeat(200, 1)).view(200, -1).mean(0)
+        kl = _kl(*model.encode(x))
     moves = bool((drawn.std(0) > 1e-6).all())
     found = "Two calls differ." if moves else "Two calls give the same number."
     hint = "z = mu + (log_var / 2).exp() * torch.randn_like(mu), inside elbo."
@@ -145,7 +145,7 @@ def _bound_hint(elbo, reconstruction, kl):
         "Sum over the 64 pixels; a mean makes the reconstruction too small.": reconstruction / 64 - kl,
     }
     best = min(candidates, key=lambda name: (elbo - candidates[name]).abs().mean().item())
-    if (elbo - candidates[best]).abs().mean() < 0.1 * (elbo - reconstruction + kl).abs().mean():
+    if (elbo - candidates[best]).abs().mean() < 0.3 * (elbo - reconstruction + kl).abs().mean():
         return best
     return "Draw with the standard deviation exp(log_var / 2), take log p(x|z) of *logits*, and subtract the KL (4.7)."
 
