@@ -145,7 +145,7 @@ def _bound_hint(elbo, reconstruction, kl):
         "Sum over the 64 pixels; a mean makes the reconstruction too small.": reconstruction / 64 - kl,
     }
     best = min(candidates, key=lambda name: (elbo - candidates[name]).abs().mean().item())
-    if (elbo - candidates[best]).abs().mean() < 0.3 * (elbo - reconstruction + kl).abs().mean():
+    if (elbo - candidates[best]).abs().mean() < 0.5 * (elbo - reconstruction + kl).abs().mean():
         return best
     return "Draw with the standard deviation exp(log_var / 2), take log p(x|z) of *logits*, and subtract the KL (4.7)."
 
