@@ -37,8 +37,8 @@ def small_vae():
         def elbo(self, x):
             mu, log_var = self.encode(x)
             z = mu + (log_var / 2).exp() * torch.randn_like(mu)
-            reconstruction = -F.binary_cross_entropy_with_logits(self.decode(z), x, reduction="none").sum(1)
-            return reconstruction - (0.5 * (mu.square() + log_var.exp() - log_var - 1)).sum(1)
+            cost = nn.functional.binary_cross_entropy_with_logits(self.decode(z), x, reduction="none")
+            return -cost.sum(1) - 0.5 * (mu.square() + log_var.exp() - log_var - 1).sum(1)
 
     return VAE()
 
