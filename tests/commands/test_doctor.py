@@ -1,6 +1,7 @@
 """Each line of the doctor's table, on this machine and on machines where something is missing."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 
 from course_utils.commands import doctor
 
+ROOT = str(doctor.CHECKOUT)
 Version = namedtuple("Version", "major minor micro")
 
 
@@ -168,3 +170,53 @@ def test_the_exit_code_says_whether_the_student_path_works(monkeypatch, needed, 
     assert result.exit_code == code
     assert "repair: repair it" in result.output
 
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "gbk", "cp950", "utf-8"])
+def test_any_encoding_of_a_terminal_or_a_file_will_do(tmp_path, encoding):
+    """The table, the marks included, and every other letter that a command says."""
+    code = (
+        "import sys\nfrom course_utils.commands import doctor\n"
+        "what = '\u2713 \u03b8 \U0001f600'\n"
+        "doctor.examine.__defaults__ = ([lambda: doctor.Finding('thing', True, what),"
+        " lambda: doctor.Finding('thing', False, what)],)\n"
+        "from course_utils.commands.cli import main; main(['doctor'])"
+    )
+    with open(tmp_path / "said", "wb") as said:
+        done = subprocess.run([sys.executable, "-c", code], stdout=said, stderr=subprocess.PIPE, text=True,
+                              env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONPATH": ROOT})
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    good, bad = ("\u2713", "\u2717") if encoding == "utf-8" else ("+", "x")
+    lines = (tmp_path / "said").read_text(encoding).splitlines()
+    assert lines[0].startswith(f" {good} thing") and lines[1].startswith(f" {bad} thing")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full"])
+def test_streams_that_are_closed_or_full_do_not_hide_the_verdict(closed):
+    code = "import sys; from course_utils.commands.cli import main; main(['verify', '/no/such', '/no/such'])"
+    done = subprocess.run(["sh", "-c", f'"$0" -c "$1" {closed}', sys.executable, code], capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": ROOT})
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+
+
+def test_a_user_without_a_home_gets_an_empty_one_for_the_time_of_the_command(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import pwd\ndef nobody(*_):\n    raise KeyError\npwd.getpwuid = nobody")
+    code = (
+        "import os\nfrom course_utils.commands import cli, doctor\ncli.settle()\n"
+        "home = os.environ['HOME']\nassert os.listdir(home) == []\nprint(home)\nfrom jupyter_core import paths\n"
+        "paths.jupyter_data_dir(); assert doctor.check_data().name == 'real images'"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    environment.pop("HOME", None)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert not os.path.exists(done.stdout.strip()), "it is gone afterwards"
+
+
+def test_a_check_that_breaks_is_a_finding_and_the_others_still_speak():
+    def check_thing():
+        raise RuntimeError("no idea")
+
+    found = list(doctor.examine((check_thing, lambda: doctor.Finding("other", True, "fine"))))
+    assert [finding.works for finding in found] == [False, True]
+    assert found[0].name == "thing" and "RuntimeError: no idea" in found[0].what and found[0].fix

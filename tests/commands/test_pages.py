@@ -157,6 +157,40 @@ def test_verify_compares_numbers_and_not_wall_times(tmp_path, a, b, options, sam
     assert ("agree" in done.output) == same
 
 
+@pytest.mark.parametrize("left, right, said, unsaid", [
+    ({"seed": 0}, {"seed": 1}, ["The seed differs: 0 in A, 1 in B.", "--rtol 0.1 fits"], ["different experiments"]),
+    ({"budget": "smoke"}, {"budget": "class"}, ["The budget differs: smoke in A, class in B."], ["fits"]),
+    ({"dataset": "digits"}, {"dataset": "mnist"}, ["dataset differs", "different experiments"], ["fits"]),
+    ({"seed": 0, "dataset": "digits"}, {"seed": 1, "dataset": "mnist"}, ["seed differs", "dataset differs"], ["fits"]),
+    ({"seed": 3, "budget": "smoke"}, {"seed": 3, "budget": "smoke"}, [], ["differs", "fits", "experiments"]),
+    ({}, {"seed": 1}, [], ["differs", "fits"]),
+])  # fmt: skip
+@pytest.mark.parametrize("same", [True, False])
+def test_verify_says_what_was_asked_differently_and_which_tolerance_fits(tmp_path, left, right, said, unsaid, same):
+    for folder, parameters, number in ((tmp_path / "a", left, 1.0), (tmp_path / "b", right, 1.0 if same else 2.0)):
+        entry = {"status": "passed", "metrics": {"nll": number}, "parameters": parameters}
+        folder.mkdir()
+        files.write_json(folder / "metrics.json", {"schema": 1, "chapters": {"01_x": entry}})
+    done = CliRunner().invoke(verify.main, [str(tmp_path / "a"), str(tmp_path / "b")])
+    assert done.exit_code == (0 if same else 1)
+    assert all(words in done.output for words in said) and not any(words in done.output for words in unsaid)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3", "{}", '{"chapters": []}', '{"chapters": {"a": 1}}', "[" * 100_000,
+                                     '{"chapters": {"a": {"status": "passed"}}}', '{"chapters": {"a": {"status": 1,'
+                                     ' "metrics": {}}}}', '{"chapters": {"a": {"status": "passed", "metrics": "x"}}}'],
+                         ids=lambda text: text[:40])  # fmt: skip
+def test_verify_refuses_what_is_no_summary(tmp_path, content):
+    (tmp_path / "metrics.json").write_text(content)
+    done = CliRunner().invoke(verify.main, [str(tmp_path), str(tmp_path)])
+    assert done.exit_code == 1 and "is not a metrics.json of `course run`" in done.output
+
+
+def test_half_a_letter_is_written_as_json_writes_it(tmp_path):
+    files.write_json(tmp_path / "state.json", {"text": "\ud800"})
+    assert json.loads((tmp_path / "state.json").read_text()) == {"text": "\ud800"}
+
+
 def test_verify_names_what_differs(tmp_path):
     left = summary(tmp_path, "a", {"nll": 1.0, "only": 2})
     right = summary(tmp_path, "b", {"nll": 1.5}, status="failed")
