@@ -920,7 +920,7 @@ widgets.kl_explorer(truth=densities.two_bumps())
 
 # %%
 bumps = densities.two_bumps()
-line, cell = checks.grid((-12, 12), n=1_000)
+line, cell = checks.grid((-25, 25), n=2_000)
 log_p = bumps.log_prob(line.reshape(-1, *bumps.event_shape)).double().reshape(-1)
 settings = torch.cartesian_prod(torch.linspace(-3, 3, 31), torch.linspace(0.4, 3.5, 32)).double()  # (μ, σ)
 log_q = torch.distributions.Normal(settings[:, :1], settings[:, 1:]).log_prob(line.flatten())  # (settings, points)
