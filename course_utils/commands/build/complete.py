@@ -15,7 +15,7 @@ import tomllib
 from pathlib import Path
 
 from course_utils.commands.build.rules import BUILTINS
-from course_utils.commands.build.source import called, names_when_defined
+from course_utils.commands.build.source import names_when_defined
 
 CLOSING = ("What to remember", "Sources", "Exercises", "Answers")
 
@@ -130,9 +130,9 @@ def listed(chapter):
 
 def calls(chapter, name):
     """``(cell, call)`` of every call of ``name`` or ``something.name`` in the code cells."""
-    for cell in (c for c in chapter.cells if c.kind == "code" and name in called(c.tree)):
-        for node in ast.walk(cell.tree):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == name:
+    for cell in (c for c in chapter.cells if c.kind == "code"):
+        for node in cell.calls:
+            if name in (getattr(node.func, "id", ""), getattr(node.func, "attr", "")):
                 yield cell, node
 
 

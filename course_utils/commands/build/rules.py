@@ -76,7 +76,7 @@ def folds(chapter):
 def widgets(chapter):
     """Cells that show a widget are tagged, so that tests and pages find them, and only they."""
     for cell in (c for c in chapter.cells if c.kind == "code"):
-        calls = [ast.unparse(node.func) for node in ast.walk(cell.tree) if isinstance(node, ast.Call)]
+        calls = [ast.unparse(node.func) for node in cell.calls]
         if any(call.startswith("widgets.") for call in calls) != ("widget" in cell.tags):
             yield chapter.problem('a cell that calls widgets.… is tagged tags=["widget"], and no other is', cell)
         known = demos.exported()
@@ -218,8 +218,7 @@ def revealed(cell):
 
 
 def _calls(cell, name):
-    nodes = (node for node in ast.walk(cell.tree) if isinstance(node, ast.Call))
-    return [node for node in nodes if isinstance(node.func, ast.Name) and node.func.id == name]
+    return [node for node in cell.calls if isinstance(node.func, ast.Name) and node.func.id == name]
 
 
 def answers(chapter, known):

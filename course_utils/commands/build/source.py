@@ -8,7 +8,7 @@ import ast
 import re
 import symtable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
 
@@ -81,6 +81,11 @@ class Cell:
             return ast.Module([], [])
 
     @cached_property
+    def calls(self):
+        """All calls in a code cell, as nodes of its tree."""
+        return [node for node in ast.walk(self.tree) if isinstance(node, ast.Call)]
+
+    @cached_property
     def names(self):
         """:func:`names` of a code cell; empty where the text is not Python."""
         return names(self.text) if self.tree.body else (set(), set())
@@ -129,7 +134,11 @@ def select(folder, chapters=()):
 def read(path):
     """The :class:`Chapter` in a source file. Magics stay the comments that they are in the text."""
     path = Path(path)
-    text = path.read_text(encoding="utf-8")
+    return _parsed(path, path.read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=32)
+def _parsed(path, text):
     notebook = jupytext.reads(text, {"extension": ".py", "format_name": "percent", "comment_magics": False})
     starts = [i for i, row in enumerate(text.splitlines(), 1) if re.match(r"# %%", row)]
     if len(starts) == len(notebook.cells) - 1:  # text before the first marker is a cell too
