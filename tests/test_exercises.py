@@ -21,7 +21,22 @@ def probes(generator):
     ]
 
 
-HALVE = Exercise("97.1", 2, halve, probes, wrong=(lambda x: x, lambda x: x * 2, lambda x: x - 1))
+def as_it_is(x):
+    """Nothing is halved."""
+    return x
+
+
+def doubled(x):
+    """Halve, do not double."""
+    return x * 2
+
+
+def less_one(x):
+    """Halving divides; it does not subtract."""
+    return x - 1
+
+
+HALVE = Exercise("97.1", 2, halve, probes, wrong=(as_it_is, doubled, less_one))
 
 
 def message(answer, exercise=HALVE):
@@ -370,6 +385,7 @@ def test_a_sound_exercise_has_no_faults():
     [
         ({"wrong": HALVE.wrong[:2]}, "at least three wrong answers are needed, got 2"),
         ({"wrong": (*HALVE.wrong, halve)}, "the wrong answer halve does not fail"),
+        ({"wrong": (*HALVE.wrong, lambda x: x - 5)}, "the wrong answer <lambda> has no docstring"),
         ({"points": 0}, "points must be a whole number above 0"),
         ({"reference": lambda x: x / 2}, "the reference has no docstring"),
         ({"reference": functools.wraps(halve)(lambda x: x.div_(2))}, "the reference itself: failed"),
@@ -380,3 +396,79 @@ def test_a_sound_exercise_has_no_faults():
 def test_validate_finds_what_is_unsound(change, fault):
     fields = {name: getattr(HALVE, name) for name in ("id", "points", "reference", "probes", "wrong")}
     assert any(fault in line for line in validate(Exercise(**fields | change)))
+
+
+# ------------------------------------------------------------------------------------------- surroundings and repeating
+def test_a_new_tensor_is_of_the_kind_of_the_inputs_and_the_default_is_put_back():
+    def in_new_tensor(x):
+        y = torch.zeros(len(x))  # no dtype named
+        return y.copy_(x / 2).addmv(torch.zeros(len(x), len(x)), x)
+
+    double = Exercise("97.1", 1, halve, lambda g: [Probe("p", (torch.rand(3, generator=g, dtype=torch.float64),))])
+    assert judge(double, in_new_tensor).passed and torch.get_default_dtype() == torch.float32
+
+    def careless(x):
+        torch.set_default_dtype(torch.float16)
+        torch.set_grad_enabled(False)
+        return x / 2
+
+    assert judge(HALVE, careless).passed
+    assert torch.get_default_dtype() == torch.float32 and torch.is_grad_enabled()
+
+
+def test_gradients_are_on_inside_a_check_whatever_the_notebook_says():
+    for off in (torch.no_grad, torch.inference_mode):
+        with off():
+            assert "no gradient can pass back" in message(lambda x, y: (x * x * y).detach(), SQUARE)
+            assert judge(SQUARE, weighted_square).passed
+
+
+def test_mixed_dtypes_are_told_what_to_do():
+    double = Exercise("97.1", 1, halve, lambda g: [Probe("p", (torch.rand(3, generator=g, dtype=torch.float64),))])
+    said = message(lambda x: torch.zeros(3, 3, dtype=torch.float32) @ x, double)
+    assert "the inputs are float64. Make new tensors like them: torch.zeros_like(x)" in said
+
+
+def test_inputs_are_shown_with_all_their_digits_and_can_be_had_again(chapter_97):
+    value = torch.tensor([1 / 3, 1e-17, -0.1], dtype=torch.float64)
+    shown = message(lambda x: x, Exercise("97.1", 1, halve, lambda g: [Probe("p", (value,))]))
+    assert f"For x = {value.tolist()} the answer was" in shown
+    single = torch.tensor([0.1, 1 / 3])  # float32: the shortest digits that give this float32
+    shown = message(lambda x: x, Exercise("97.1", 1, halve, lambda g: [Probe("p", (single,))]))
+    assert "For x = [0.1, 0.33333334] the" in shown
+    assert exercises.case("97.1", 0) == (1.0,)
+    with pytest.raises(ValueError, match="exercise 97.1 has the cases 0 to 0, got 3"):
+        exercises.case("97.1", 3)
+
+
+def test_the_hint_is_that_of_the_mistake_and_not_of_the_probe():
+    def thrice(x):
+        """Three is too much."""
+        return 3 * x
+
+    def shifted(x):
+        """Nothing is added."""
+        return x / 2 + 1
+
+    exercise = Exercise("97.1", 1, halve, probes, wrong=(thrice, shifted, lambda x: -x))
+    assert "Hint: Three is too much." in message(lambda x: x + x + x, exercise)
+    assert "Hint: Nothing is added." in message(lambda x: (x + 2) / 2, exercise)
+    assert "Hint: 0 / 2 = 0" in message(lambda x: x + 5, exercise)  # no known mistake: the hint of the probe
+    assert any("behaves like another" in line for line in validate(
+        Exercise("97.1", 1, halve, probes, wrong=(thrice, functools.wraps(shifted)(lambda x: x * 3), shifted))))
+
+
+def test_a_wrong_form_gets_a_hint_about_its_form():
+    rows = Exercise("97.1", 1, _row_sums, lambda g: [Probe("p", (torch.ones(2, 3),), "about sums")])
+    assert "Hint: about sums" in message(lambda x: x.sum(1) + 1, rows)
+    said = message(lambda x: x.sum(), rows)
+    assert "Name the one that should go, as in .sum(1). The docstring says: Returns (N,)." in said
+    assert "torch.from_numpy" in message(lambda x: x.sum(1).numpy(), rows)
+
+
+def _row_sums(x):
+    """Sums of rows.
+
+    Returns (N,).
+    """
+    return x.sum(1)

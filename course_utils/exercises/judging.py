@@ -83,6 +83,9 @@ def _form(exercise):
         return
     if len(exercise.wrong) < 3:
         yield f"at least three wrong answers are needed, got {len(exercise.wrong)}"
+    for wrong in exercise.wrong:
+        if not inspect.getdoc(wrong):
+            yield f"the wrong answer {wrong.__name__} has no docstring: it is the hint for whoever makes this mistake"
 
 
 # ---------------------------------------------------------------------------------------------------------------- write
@@ -131,8 +134,9 @@ def _write(exercise, answer, seed):
 
 
 def _outcome(function, probe, seed):
-    given, printed = copied(probe.args), io.StringIO()
+    printed = io.StringIO()
     with _surroundings(seed), contextlib.redirect_stdout(printed):
+        given = copied(probe.args)  # here, where gradients are on: they go on to the probe's own inputs
         try:
             result = function(*given)
         except (Exception, SystemExit) as error:

@@ -5,15 +5,13 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from answers import RIGHT, WRONG
+from exercises.answers import RIGHT, WRONG
 
 from course_utils import exercises
 from course_utils.exercises import judge, load, validate
 
 CHAPTERS = sorted(p.stem[2:] for p in Path(exercises.__file__).parent.glob("ch[0-9][0-9].py"))
 EXERCISES = [exercise for chapter in CHAPTERS for exercise in load(chapter)]
-IDS = [exercise.id for exercise in EXERCISES]
-TRAINED = [(e, wrong) for e in EXERCISES if e.kind == "build" for wrong in e.wrong]
 
 
 @cache
