@@ -172,7 +172,7 @@ def test_the_exit_code_says_whether_the_student_path_works(monkeypatch, needed, 
 
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "gbk", "cp950", "utf-8"])
+@pytest.mark.parametrize("encoding", ["latin-1", "cp437", "cp1252", "gbk", "cp950", "utf-8"])
 def test_any_encoding_of_a_terminal_or_a_file_will_do(tmp_path, encoding):
     """The table, the marks included, and every other letter that a command says."""
     code = (
