@@ -1,7 +1,9 @@
 """What all pages of a run share: the frame with its style and policy, the font, and how cells and numbers are named.
 
 A page asks the network for nothing: the font is part of the file, and a content policy keeps the browser from fetching
-anything, whatever an output contains.
+anything for the page or for what an output brings along. Outputs stand in frames of their own (:mod:`.foreign`), since
+no policy stops a script from leading the browser elsewhere. What neither can stop is a script that speaks to the
+network by other ways than fetching, as video calls do.
 """
 
 import base64
@@ -83,6 +85,7 @@ def page(title, body, characters="", script=""):
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        f'<meta http-equiv="x-dns-prefetch-control" content="off">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
         f"<title>{html.escape(title)}</title>\n<style>{face}\n{colours}\n{STYLE.read_text(encoding='utf-8')}</style></head>\n"
         f"<body>{body}{f'<script>{script}</script>' if script else ''}</body></html>\n"

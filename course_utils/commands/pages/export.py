@@ -1,6 +1,7 @@
 """An executed chapter as one HTML page that needs nothing else: no server, no script, no font from anywhere.
 
-Formulas become MathML, pictures are part of the file, and a section whose heading is tagged `fold` starts closed.
+What outputs bring along as HTML stands in frames that cannot touch the page (:mod:`.foreign`). Formulas become MathML,
+pictures are part of the file, and a section whose heading is tagged `fold` starts closed.
 """
 
 import base64
@@ -18,12 +19,13 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 
 from course_utils import files
-from course_utils.commands.pages import document, mathml
+from course_utils.commands.pages import document, foreign, mathml
 
 # an inline formula and the marks that touch it: no line breaks between them
 _WITH_PUNCTUATION = re.compile(
     r"""[(“"]*<math>(?:(?!</math>).)*</math>[-.,;:!?)”’"%]+|[(“"]+<math>(?:(?!</math>).)*</math>""", re.S
 )
+LARGEST = 8_000_000  # letters of a page: more takes a phone seconds to open
 OPEN_TARGET = """
 function opened() {
   let e = document.getElementById(decodeURIComponent(location.hash.slice(1)));
@@ -81,9 +83,21 @@ class Renderer(IPythonRenderer):
         return f'<h{level} id="{name}">{text}<a class="here" href="#{name}">¶</a></h{level}>\n'
 
     def link(self, text, url, title=None):
+        if not foreign.leads(url):
+            self.page.notes.append(f"the link {url} leads nowhere; it is shown without")
+            return text
         if re.fullmatch(r"[^/:]+\.ipynb(#.*)?", url):  # another chapter lies beside this page
             url = url.replace(".ipynb", ".html", 1)
         return super().link(text, url, title)
+
+    def block_html(self, html):
+        return self.inline_html(html)
+
+    def inline_html(self, html):
+        shown, refused = foreign.harmless(html)
+        for what in refused:
+            self.page.notes.append(f"{what} in the text is shown as it is written: text needs no more than mark-up")
+        return shown
 
     def image(self, text, url, title=None):
         source = self.page.embed(url, self.attachments)
@@ -100,6 +114,7 @@ class Page:
     def __init__(self, nb, base):
         self.nb, self.base = nb, Path(base)
         self.headings, self.notes, self.characters, self.anchors = [], [], set(), {}
+        self.frames = foreign.Frames()
         self.tags = {
             tag
             for cell in nb.cells
@@ -126,7 +141,8 @@ class Page:
             return html.escape(url)
         if url.startswith("attachment:"):
             bundle = attachments.get(unquote(url.removeprefix("attachment:")), {})
-            return next((f"data:{kind};base64,{document.text_of(data)}" for kind, data in bundle.items()), None)
+            return next((html.escape(f"data:{kind};base64,{document.text_of(data)}") for kind, data in bundle.items()
+                         if kind.startswith("image/")), None)
         path = self.base / unquote(url)
         kind = mimetypes.guess_type(path.name)[0]
         if "://" in url or kind is None or not kind.startswith("image/") or not path.is_file():
@@ -193,17 +209,20 @@ class Page:
             )
             return f'<table class="output metrics">{rows}</table>'
         if "text/html" in data:
-            return f'<div class="output html">{document.text_of(data["text/html"])}</div>'
+            text = document.text_of(data["text/html"])
+            self.notes += [f"the page stays closed to the network and does not show {link}" for link in fetched(text)]
+            return f'<div class="output html">{self.frames.frame(text)}</div>'
         if "image/svg+xml" in data:
             encoded = base64.b64encode(document.text_of(data["image/svg+xml"]).encode()).decode()
             return picture("image/svg+xml", encoded, document.alt_of(data, about, "image/svg+xml"))
         for kind in document.PICTURES:
             if kind in data:
-                return picture(kind, document.text_of(data[kind]).replace("\n", ""), document.alt_of(data, about, kind))
+                return picture(kind, document.text_of(data[kind]), document.alt_of(data, about, kind))
         if "text/markdown" in data or "text/latex" in data:
             source = document.text_of(data.get("text/markdown", data.get("text/latex")))
             return f'<div class="output">{self.markdown(source)}</div>'
-        return f'<pre class="output text">{terminal(document.text_of(data.get("text/plain", "")))}</pre>'
+        plain = document.text_of(data.get("text/plain", ""))  # nothing where only a kernel could have drawn it
+        return f'<pre class="output text">{terminal(plain)}</pre>' if plain else ""
 
     def contents(self):
         items = "".join(
@@ -212,6 +231,13 @@ class Page:
             if level == 2
         )
         return f'<nav aria-label="Contents"><ol>{items}</ol></nav>' if items else ""
+
+
+def fetched(text):
+    """The addresses that a piece of HTML would fetch."""
+    return dict.fromkeys(
+        re.findall(r"""<(?:img|script|iframe|link|video|audio)\b[^>]*?(?:src|href)=["']?(https?:[^"'\s>]+)""", text)
+    )
 
 
 def unlinked(text):
@@ -257,7 +283,7 @@ def merged(outputs):
 
 
 def picture(kind, encoded, alt):
-    source = f"data:{kind};base64,{encoded}"
+    source = f"data:{kind};base64,{re.sub('[^A-Za-z0-9+/=]', '', encoded)}"
     return f'<figure class="output"><img src="{source}" alt="{html.escape(alt)}" loading="lazy"></figure>'
 
 
@@ -290,14 +316,14 @@ def chapter(ipynb, page, result, base):
     nb = nbformat.read(ipynb, as_version=4)
     work = Page(nb, base)
     body = work.cells()
-    away = dict.fromkeys(
-        re.findall(r"""<(?:img|script|iframe|link|video|audio)\b[^>]*?(?:src|href)=["']?(https?:[^"'\s>]+)""", body)
-    )
-    work.notes += [f"the page stays closed to the network and does not show {address}" for address in away]
     first, _, rest = body.partition("</h1>") if "</h1>" in body else ("", "", body)
     title = next((re.sub(r"<[^>]*>", "", text) for level, _, text in work.headings if level == 1), Path(ipynb).stem)
     top = first + "</h1>" if first else f"<h1>{html.escape(title)}</h1>"
     main = f"<main>{top}{header(nb, result)}{work.contents()}{rest}</main>"
     characters = "".join(sorted(work.characters))
-    files.write_text(page, document.page(html.unescape(title), main, characters, OPEN_TARGET))
+    whole = document.page(html.unescape(title), main + work.frames.stored(), characters, OPEN_TARGET + foreign.SCRIPT)
+    files.write_text(page, whole)
+    if len(whole) > LARGEST:
+        size = f"the page has {len(whole) / 1e6:.1f} MB; keep it below {LARGEST / 1e6:.0f}"
+        work.notes.append(f"{size}: smaller pictures, fewer demos, or demos that share a network")
     return work.notes

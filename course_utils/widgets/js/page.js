@@ -2,15 +2,21 @@
 // demo's own function, joined in front of this text by Python; the page holds what Python sent as JSON.
 
 const page = (() => {
-  // Bytes travel as base64 here; demos expect a DataView, as they get it from a kernel.
-  function unpack(value) {
-    if (Array.isArray(value)) return value.map(unpack);
+  // Bytes travel compressed and as base64 here, the first bytes of all numbers, then the second ones, and so on; demos
+  // expect a DataView, as they get it from a kernel.
+  async function unpack(value) {
+    if (Array.isArray(value)) return Promise.all(value.map(unpack));
     if (!value || typeof value !== "object") return value;
     if (typeof value.base64 === "string") {
-      const raw = Uint8Array.from(atob(value.base64), (c) => c.charCodeAt(0));
+      const packed = Uint8Array.from(atob(value.base64), (c) => c.charCodeAt(0)), size = value.planes;
+      const inflated = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+      const planes = new Uint8Array(await new Response(inflated).arrayBuffer()), raw = new Uint8Array(planes.length);
+      const count = planes.length / size;
+      for (let k = 0; k < size; k++) for (let i = 0; i < count; i++) raw[i * size + k] = planes[k * count + i];
       return { dtype: value.dtype, shape: value.shape, bytes: new DataView(raw.buffer) };
     }
-    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, unpack(inner)]));
+    const entries = Object.entries(value).map(async ([key, inner]) => [key, await unpack(inner)]);
+    return Object.fromEntries(await Promise.all(entries));
   }
 
   function makeModel(state) {
@@ -42,23 +48,25 @@ const page = (() => {
     return course.node("label", {}, course.node("span", { text: label }), input, number);
   }
 
-  function start() {
-    const state = unpack(JSON.parse(document.getElementById("state").textContent));
+  async function start() {
+    const state = await unpack(JSON.parse(document.getElementById("state").textContent));
     const model = makeModel(state);
     const el = document.getElementById("demo");
     render({ model, el });
     document.getElementById("sliders").append(...state.sliders.map((s) => slider(model, s)));
-    // Take the place of the static picture, and the height that the content needs. Both fail quietly where the frame is
-    // not allowed to see its parent: then picture and demo stand one above the other.
+    // Take the place of the static picture, and the height that the content needs. Where the frame is not allowed to see
+    // its parent, it tells what it needs; who does not listen shows picture and demo one above the other.
+    const height = () => Math.ceil(document.body.getBoundingClientRect().height);
+    let fit = () => parent.postMessage({ height: height() }, "*");
     try {
       const frame = window.frameElement;
       frame.previousElementSibling.style.display = "none";
-      const fit = () => { frame.style.height = `${Math.ceil(document.body.getBoundingClientRect().height)}px`; };
-      new ResizeObserver(fit).observe(document.body);
-      fit();
-    } catch { /* shown beside the picture */ }
-    return model;
+      fit = () => { frame.style.height = `${height()}px`; };
+    } catch { /* a frame by itself */ }
+    new ResizeObserver(fit).observe(document.body);
+    fit();
+    window.model = model;
   }
   return { start };
 })();
-window.model = page.start();
+page.start();
