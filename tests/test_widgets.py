@@ -47,6 +47,7 @@ def run_node(tmp_path, module, script, given, needs=()):
     (tmp_path / "run.mjs").write_text(
         "import * as demo from './demo.mjs'; import { readFileSync } from 'node:fs';\n"
         "const { course } = demo;\n"
+        "globalThis.ResizeObserver = class { observe() {} disconnect() {} };\n"
         "const given = JSON.parse(readFileSync(new URL('./given.json', import.meta.url)));\n"
         "const bytes = (text) => new DataView(Uint8Array.from(Buffer.from(text, 'base64')).buffer);\n"
         "const unpack = (a) => course.array({ ...a, bytes: bytes(a.base64) });\n"

@@ -36,6 +36,11 @@ body {{ margin: 0; background: #fff; font: 14px/1.4 system-ui, 'DejaVu Sans', sa
   grid-template-columns: repeat({columns}, minmax(0, 1fr)); }}
 #sliders label {{ display: grid; grid-template-columns: {label}em 1fr 3.5em; gap: 10px; align-items: center; }}
 #sliders input {{ width: 100%; accent-color: #0072B2; }} #sliders output {{ text-align: right; }}
+@media (max-width: 480px) {{
+  #sliders {{ grid-template-columns: minmax(0, 1fr); }}
+  #sliders label {{ grid-template-columns: 1fr 3.5em; gap: 0 10px; }}
+  #sliders input {{ grid-area: 2 / 1 / 3 / 3; margin: 4px 0 8px; }}
+}}
 </style><div id="demo"></div><div id="sliders"></div><script type="application/json" id="state">{state}</script>
 <script type="module">{module}</script></html>"""
 

@@ -107,6 +107,47 @@ def test_handles_answer_mouse_and_keys(opened):
         assert (low, high) in {(s.low, s.high) for s in demo.sliders} and low <= now <= high
 
 
+LETTERS = """
+const fill = CanvasRenderingContext2D.prototype.fillText;
+window.letters = [];
+CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+  const box = this.measureText(text), { a } = this.getTransform(), { canvas } = this;
+  const left = x - box.actualBoundingBoxLeft, right = x + box.actualBoundingBoxRight - canvas.width / a;
+  const top = y - box.actualBoundingBoxAscent, bottom = y + box.actualBoundingBoxDescent - canvas.height / a;
+  const size = parseFloat(this.font.match(/([\\d.]+)px/)[1]);
+  window.letters.push({ text: `${text}`, canvas, units: size * a, cut: Math.max(-left, right, -top, bottom) });
+  fill.call(this, text, x, y);
+};"""
+READ = """() => window.letters.filter(({ canvas }) => canvas.isConnected).map(({ text, canvas, units, cut }) =>
+  [text, units * canvas.clientWidth / canvas.width, cut])"""
+
+
+@pytest.mark.parametrize("width", [390, 1000])
+def test_on_a_phone_letters_can_be_read_and_sliders_be_moved(page, show, width):
+    """The narrow screen of a phone and a wide one; no letter is cut off in the first state."""
+    page.add_init_script(LETTERS)
+    page.set_viewport_size({"width": width, "height": 844})
+    for name, make in EXAMPLES.items():
+        frame = show(make())
+        settled(frame)
+        frame.evaluate("() => { window.letters = []; }")
+        slider = make().sliders[0]
+        frame.locator(f"input[name={slider.name}]").evaluate(SLIDE, slider.value + slider.step)
+        settled(frame)
+        for text, pixels, cut in frame.evaluate(READ):
+            assert pixels >= 9.5, f"{name}: {text!r} is {pixels:.1f} px high"
+            assert cut <= 2, f"{name}: {text!r} is cut off by {cut:.1f}"
+        tracks = [track.bounding_box()["width"] for track in frame.locator("#sliders input").all()]
+        assert min(tracks) >= 150, f"{name}: {tracks}"
+        assert frame.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), name
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+
+
+def settled(frame):
+    frame.page.wait_for_timeout(100)
+    shown(frame)
+
+
 # ---- what single demos draw ------------------------------------------------------------------------------------------
 def test_interpolation_draws_what_python_computes(show):
     codes = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))  # as in the example

@@ -20,7 +20,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 TEXT = r"""# 7. A chapter
 
-An inline $p(x \mid y)$ and, see (7.1) and (9.9), a wide sum:
+A long one $\log p_\theta(x) = \mathbb{E}_q[\log p(x \mid z)] - \mathrm{KL}(q \,\|\, p(z))
++ \mathrm{KL}(q(z) \,\|\, p(z \mid x))$
+stays in its paragraph, `as_a_very_long_name_in_code_that_no_line_of_a_phone_can_ever_hold`
+does. An inline $p(x \mid y)$ and, see (7.1) and (9.9), a wide sum:
 
 $$\mathrm{KL}(p\,\|\,q)=\sum_x p(x)\log\frac{p(x)}{q(x)} \ge 0 . \tag{7.1}$$
 
@@ -29,6 +32,7 @@ $$\begin{aligned} a &= b + c \\ d + e + f &= \underbrace{g}_{\text{small}} \end{
 | a | b |
 |---|---|
 | 1 | `x` |
+| a cell with many words in it | another with a_very_long_name_that_cannot_be_broken |
 
 ![a dot](dot.png) and [the next chapter](08_next.ipynb)"""
 SPY = """<p id="spied">table</p><img src="{0}/a"><link rel="stylesheet" href="{0}/b"><iframe src="{0}/c"></iframe>
@@ -270,6 +274,23 @@ def test_formulas_are_drawn_in_the_font_of_the_page(opened):
     assert "$" not in text and "\\frac" not in text
 
 
+SCRIPTED = [r"\Big({}\Big)^2", r"\bigl[{}\bigr]_i", r"\Bigg\{{{}\Bigg\}}_a^b", r"\Big|{}\Big|^2", r"\big({}\big)'",
+            r"\frac{{1}}{{2}}\Bigl({}\Bigr)^{{\frac12}}"]
+
+
+def test_both_fences_of_a_size_stand_side_by_side(page, tmp_path):
+    """Also where the closing one carries a script; whatever lies between them."""
+    insides = ("x", r"\mu-\frac{a}{b}", r"\sum_i")
+    cells = [new_markdown_cell(f"$${form.format(inner)}$$") for form in SCRIPTED for inner in insides]
+    assert hostile(tmp_path / "a.html", cells) == []
+    page.goto(f"file://{tmp_path}/a.html")
+    for formula in page.locator(".equation").all():
+        first, last = (formula.locator("mo[minsize]").nth(k).bounding_box() for k in (0, 1))
+        words = formula.locator("annotation").text_content()
+        assert first["height"] == pytest.approx(last["height"], abs=1), words
+        assert first["y"] == pytest.approx(last["y"], abs=1), words
+
+
 def test_columns_of_an_alignment_meet(opened):
     rows = opened.locator("[id='eq-7.2'] mtr")
     left = [rows.nth(i).locator("mtd").nth(0).locator("> *").bounding_box() for i in (0, 1)]
@@ -291,13 +312,43 @@ def test_a_folded_section_ends_where_the_next_begins_and_opens_for_a_link(opened
     assert opened.get_by_text("hidden words").is_visible()
 
 
-@pytest.mark.parametrize("width", [1280, 900, 420])
+@pytest.mark.parametrize("width", [1280, 900, 420, 390])
 def test_the_page_is_never_wider_than_the_window(opened, width):
     opened.set_viewport_size({"width": width, "height": 800})
     opened.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert opened.evaluate("document.documentElement.scrollWidth") <= width
     box = opened.locator("#cell-wide img").bounding_box()
     assert 300 < box["width"] <= width and box["height"] < 40
+
+
+CONTRAST = """() => {
+  const light = (text) => { const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number);
+    const part = (v) => (v / 255 <= 0.03928 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4);
+    return [0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b), a]; };
+  const behind = (e) => { for (; e; e = e.parentElement) { const [l, a] = light(getComputedStyle(e).backgroundColor);
+    if (a > 0.5) return l; } return 1; };
+  const worst = [];
+  for (const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT); walk.nextNode();) {
+    const e = walk.currentNode.parentElement;
+    if (!walk.currentNode.data.trim() || !e.getClientRects().length || e.closest("script, annotation, .here")) continue;
+    const [front] = light(getComputedStyle(e).color), back = behind(e);
+    worst.push([(Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05), walk.currentNode.data.slice(0, 30)]);
+  }
+  return worst.sort((a, b) => a[0] - b[0])[0];
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_follow_a_dark_preference_and_can_be_read(opened, written, scheme):
+    opened.emulate_media(color_scheme=scheme)
+    for name in ("07_a.html", "index.html"):
+        opened.goto(f"file://{written}/{name}")
+        paper = opened.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
+        opened.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        contrast, text = opened.evaluate(CONTRAST)
+        assert contrast >= 4.0, f"{name}: {text!r} has a contrast of {contrast:.1f}"
+    opened.emulate_media(color_scheme="light")
 
 
 def test_pictures_have_words_and_output_reads_as_printed(opened, written):

@@ -59,6 +59,33 @@ def test_a_minus_is_a_sign_or_an_operation_by_what_stands_before_it():
     assert space(r"\begin{aligned}x&-y\end{aligned}") == ["0.2222em"]
 
 
+@pytest.mark.parametrize("tex", ["a =: b", "a := b", "a \\to = b", "x <> y", "f : = g"])
+def test_relations_side_by_side_touch(tex):
+    spaces = re.findall(r'lspace="([^"]*)" rspace="([^"]*)"', convert(tex))
+    assert spaces == [("0.2778em", "0"), ("0", "0.2778em")]
+
+
+@pytest.mark.parametrize(
+    "tex, sign",
+    [
+        (r"\circlearrowleft", "↺"),
+        (r"\circlearrowright", "↻"),
+        (r"\trianglelefteq", "⊴"),
+        (r"\trianglerighteq", "⊵"),
+        (r"a \bmod b", "mod"),
+        (r"a \pmod{n}", "mod"),
+        (r"a \pmod n", "mod"),
+    ],
+)
+def test_more_signs(tex, sign):
+    assert sign in convert(tex)
+
+
+@pytest.mark.parametrize("tex", [r"\cancel{x+y}", r"\bcancel x", r"\frac{\xcancel{a}}{b}"])
+def test_what_cancels_is_struck_through(tex):
+    assert "linear-gradient" in convert(tex) and "menclose" not in convert(tex), "browsers do not draw menclose"
+
+
 def test_log_keeps_its_distance_from_letters_but_not_from_brackets():
     assert "mspace" in shape(r"\log x") and "mspace" not in shape(r"\log(x)") and shape(r"a\log x").count("mspace") == 2
 

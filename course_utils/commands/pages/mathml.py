@@ -161,7 +161,8 @@ class _Parser:
             xml = atom.xml
             if "@" in xml:
                 space = {"rel": THICK, "bin": MEDIUM}.get(kind, "0") if not self.script else "0"
-                xml = xml.replace("@", f'lspace="{space}" rspace="{space}"', 1)
+                left, right = ("0" if kind == beside == "rel" else space for beside in (last, following))  # = and :
+                xml = xml.replace("@", f'lspace="{left}" rspace="{right}"', 1)
             if (
                 (kind == "op" and last in ("ord", "close", "op", "inner", "punct"))
                 or (last == "op" and kind in ("ord", "op", "inner"))
@@ -228,6 +229,8 @@ class _Parser:
         if below is None and above is None:
             return base
         core = base.xml.replace("@", 'lspace="0" rspace="0"', 1)
+        if "minsize" in core:  # beside a script a fence would stretch with the row, and lose the size it was given
+            core = f"<mrow>{core}<mi></mi></mrow>"
         if limits == "always":
             core = core.replace('movablelimits="true"', 'movablelimits="false"')
         name = ("munder", "mover", "munderover") if limits else ("msub", "msup", "msubsup")
@@ -450,6 +453,30 @@ class _Parser:
 
     def do_boxed(self):
         return Atom(f'<mrow style="border:1px solid;padding:0.25em">{self.argument()}</mrow>')
+
+    def cancelled(self, *corners):
+        """Struck through, from one corner to the other; MathML in browsers has no element for it."""
+        edge = "transparent calc(50% - 0.04em),currentColor calc(50% - 0.04em) calc(50% + 0.04em),transparent 0"
+        line = ",".join(f"linear-gradient(to {corner},{edge})" for corner in corners)
+        return Atom(f'<mrow style="background:{line}">{self.argument()}</mrow>')
+
+    def do_cancel(self):
+        return self.cancelled("bottom right")
+
+    def do_bcancel(self):
+        return self.cancelled("top right")
+
+    def do_xcancel(self):
+        return self.cancelled("bottom right", "top right")
+
+    def do_pmod(self):
+        body = self.argument()
+        inner = f'<mo lspace="0" rspace="0">mod</mo><mspace width="0.3333em"/>{body}'
+        fences = [f'<mo stretchy="false" lspace="0" rspace="0">{side}</mo>' for side in "()"]
+        return Atom(f'<mrow><mspace width="0.4444em"/>{fences[0]}{inner}{fences[1]}</mrow>')
+
+    def do_bmod(self):
+        return Atom("<mo @>mod</mo>", "bin")
 
     def do_mathop(self):
         return Atom(self.argument(), "op", limits=True)

@@ -141,6 +141,14 @@ _RELATIONS = {
     "\\asymp": "≍",
     "\\rightharpoonup": "⇀",
     "\\rightleftharpoons": "⇌",
+    "\\circlearrowleft": "↺",
+    "\\circlearrowright": "↻",
+    "\\curvearrowleft": "↶",
+    "\\curvearrowright": "↷",
+    "\\trianglelefteq": "⊴",
+    "\\trianglerighteq": "⊵",
+    "\\vartriangleleft": "⊲",
+    "\\vartriangleright": "⊳",
 }
 _BINARY = {
     "+": "+",

@@ -44,6 +44,8 @@ const course = (() => {
 .course-demo .tick { position: absolute; top: -2px; bottom: -2px; width: 2px; background: ${colour.ink}; }
 .course-demo .number { font-variant-numeric: tabular-nums; text-align: right; min-width: 5.5em; }
 .course-demo img, .course-demo .pixels { image-rendering: pixelated; }
+@media (max-width: 480px) { .course-demo { padding: 10px; } .course-demo .columns { gap: 8px; }
+  .course-demo .columns > * { flex: 1 1 100% !important; max-width: 100% !important; } }
 `;
 
   // ---- elements -------------------------------------------------------------------------------------------------------
@@ -206,12 +208,16 @@ const course = (() => {
       timer = setTimeout(() => { model.set("settled", values(model)); model.save_changes(); tell(); }, 150);
     };
     for (const name of names(model)) model.on(`change:${name}`, changed);
+    let wide = 0; // letters follow the width
+    const watcher = new ResizeObserver(() => { if (root.clientWidth !== wide) { wide = root.clientWidth; again(); } });
+    watcher.observe(root);
     root.model = model; // what was asked for, to compare with what is shown
     paint();
     return {
       again,
       stop() {
         stopped = true;
+        watcher.disconnect();
         cancelAnimationFrame(frame);
         clearTimeout(timer);
         for (const name of names(model)) model.off(`change:${name}`, changed);
@@ -255,8 +261,17 @@ const course = (() => {
       const box = canvas.getBoundingClientRect();
       return [(event.clientX - box.left) * width / box.width, (event.clientY - box.top) * height / box.height];
     };
-    const clear = () => { ctx.clearRect(0, 0, width, height); ctx.font = `13px ${font}`; };
-    return { layer, canvas, ctx, width, height, position, clear };
+    // On a narrow screen the drawing shrinks; its letters shrink less, so that they stay readable. zoom: by how much a
+    // drawing unit is smaller than a pixel, at most 2; the demo paints again when its width changes (painter).
+    const made = { layer, canvas, ctx, width, height, position, zoom: 1, clear() {
+      ctx.clearRect(0, 0, width, height); ctx.font = letters;
+    } };
+    let letters = `13px ${font}`;
+    new ResizeObserver(() => {
+      made.zoom = clamp(width / (canvas.clientWidth || width), 1, 2);
+      letters = `${Math.round(13 * made.zoom)}px ${font}`;
+    }).observe(canvas);
+    return made;
   }
 
   // While the left button is down on `target`, call moved(x, y, start) in the stage's units.

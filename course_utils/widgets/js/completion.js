@@ -42,7 +42,9 @@ function render({ model, el }) {
 
   const across = Math.ceil(many / 2), gap = 6, small = (670 - 170 - gap * across) / across;
   const tall = small * rows / columns, big = 150, bigTall = big * rows / columns;
-  const height = Math.max(bigTall + 22, Math.ceil(many / across) * (tall + gap) + 18);
+  const height = Math.max(bigTall + 4, Math.ceil(many / across) * (tall + gap));
+  const title = course.node("p", { class: "note", style: { margin: "0 0 4px" } });
+  root.append(title);
   const stage = course.stage(root, 670, height, "The given half, and the endings a model painted");
   const bitmap = course.bitmap(rows, columns);
 
@@ -69,14 +71,12 @@ function render({ model, el }) {
     data.temperatures.forEach((t, k) => {
       if (Math.abs(t - temperature) < Math.abs(data.temperatures[step] - temperature)) step = k;
     });
-    const upTo = Math.round(painted * hidden / 100), { ctx } = stage, t = data.temperatures[step];
+    const upTo = Math.round(painted * hidden / 100), t = data.temperatures[step];
     stage.clear();
-    ctx.fillStyle = colour.soft; ctx.textAlign = "left";
-    ctx.fillText("given", 0, 13);
-    ctx.fillText(`painted by the model at T = ${t} (blue)`, 170, 13);
-    drawTile(0, 18, big, originals, which * n, 0);
+    title.textContent = `Left: given. Right: painted by the model at T = ${t} (blue).`;
+    drawTile(0, 1, big, originals, which * n, 0);
     for (let m = 0; m < many; m++) {
-      drawTile(170 + (m % across) * (small + gap), 18 + Math.floor(m / across) * (tall + gap), small, endings,
+      drawTile(170 + (m % across) * (small + gap), 1 + Math.floor(m / across) * (tall + gap), small, endings,
         ((which * steps + step) * many + m) * n, upTo);
     }
     spread.show(100 * variety(step), " % of pixels");

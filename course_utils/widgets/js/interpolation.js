@@ -79,8 +79,9 @@ function render({ model, el }) {
     ctx.globalAlpha = 1; ctx.strokeStyle = colour.ink; ctx.lineWidth = 1.5;
     ctx.beginPath(); ctx.moveTo(X(a), Y(a)); ctx.lineTo(X(b), Y(b)); ctx.stroke();
     ctx.font = `600 14px ${course.font}`; ctx.textAlign = "center";
-    ctx.fillStyle = colour.blue; course.write(ctx, "A", X(a), Y(a) - 13);
-    ctx.fillStyle = colour.red; course.write(ctx, "B", X(b), Y(b) - 13);
+    for (const [letter, i, c] of [["A", a, colour.blue], ["B", b, colour.red]]) { // below a dot at the upper edge
+      ctx.fillStyle = c; course.write(ctx, letter, clamp(X(i), 9, 281), Y(i) < 32 ? Y(i) + 25 : Y(i) - 13);
+    }
     knobs[0].place(X(a), Y(a), `image ${a + 1} of ${many}, class ${labels[a]}`, a);
     knobs[1].place(X(b), Y(b), `image ${b + 1} of ${many}, class ${labels[b]}`, b);
     between.place(X(a) + t * (X(b) - X(a)), Y(a) + t * (Y(b) - Y(a)), `${Math.round(100 * t)} per cent of the way`, t);

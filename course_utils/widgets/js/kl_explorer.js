@@ -38,9 +38,9 @@ function render({ model, el }) {
     told() { revealed = true; found.hidden = false; paint.again(); },
   });
 
-  const stage = course.stage(root, 670, 250, "Densities of the truth p and of the Gaussian forecast q");
+  const stage = course.stage(root, 670, 258, "Densities of the truth p and of the Gaussian forecast q");
   const { ctx, width, height } = stage;
-  const [xLow, xHigh] = data.view, base = height - 26, top = 8;
+  const [xLow, xHigh] = data.view, base = height - 34, top = 8;
   const X = (x) => (x - xLow) / (xHigh - xLow) * width, Y = (y) => base - y / data.y_max * (base - top);
   const toX = (px) => xLow + px / width * (xHigh - xLow);
 
@@ -105,14 +105,14 @@ function render({ model, el }) {
     for (const x of course.ticks(xLow, xHigh)) {
       if (X(x) < 10 || X(x) > width - 24) continue;
       ctx.beginPath(); ctx.moveTo(X(x), base); ctx.lineTo(X(x), base + 5); ctx.stroke();
-      ctx.fillText(x, X(x), base + 19);
+      ctx.fillText(x, X(x), base + 6 + 13 * stage.zoom);
     }
-    ctx.fillText("x", width - 8, base + 19);
-    ctx.font = `600 14px ${course.font}`;
+    ctx.fillText("x", width - 8, base + 6 + 13 * stage.zoom);
+    ctx.font = `600 ${14 * stage.zoom}px ${course.font}`;
     ctx.fillStyle = colour.soft; course.write(ctx, "truth p", X(data.label_at[0]), Y(data.label_at[1]) - 8);
     const peak = density(mu, mu, sigma);
     ctx.fillStyle = "#9a6a00";
-    course.write(ctx, "forecast q", clamp(X(mu), 40, width - 40), Math.max(14, Y(peak) - 16));
+    course.write(ctx, "forecast q", clamp(X(mu), 40 * stage.zoom, width - 40 * stage.zoom), Math.max(14, Y(peak) - 16));
 
     centre.place(X(mu), Y(peak), `centre ${mu.toFixed(2)}`, mu);
     shoulder.place(X(mu + sigma), Y(density(mu + sigma, mu, sigma)), `width ${sigma.toFixed(2)}`, sigma);

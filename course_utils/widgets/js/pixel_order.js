@@ -37,7 +37,9 @@ function render({ model, el }) {
   right.append(...lines);
   course.legend(left, { "looked at": colour.sky, "earlier, never seen": colour.red, "not painted": "#dfe4e8",
     ...(views.some(leaks) && { "a leak: not earlier": colour.pink }) });
-  const strip = course.stage(root, 670, 64, "Bits each pixel costs, in the order of painting");
+  const price = course.node("p", { class: "note", style: { margin: "8px 0 0" } });
+  root.append(price);
+  const strip = course.stage(root, 670, 50, "Bits each pixel costs, in the order of painting");
   root.append(course.node("div", { class: "row", style: { margin: "6px 0 0" } },
     course.button("reset", () => { view = views[0]; pick.mark(0); asked.reset(); course.reset(model); paint.again(); }),
     course.node("span", { class: "note", style: { margin: "0" },
@@ -112,13 +114,11 @@ function render({ model, el }) {
     const top = Math.max(...view.bits, 1);
     for (let i = 0; i < n; i++) {
       ctx.fillStyle = i < painted ? colour.blue : "#c9d2da";
-      const tall = view.bits[i] / top * (base - 16);
+      const tall = view.bits[i] / top * (base - 2);
       ctx.fillRect(i * wide, base - tall, Math.max(0.6, wide * 0.85), tall);
     }
-    ctx.fillStyle = colour.soft; ctx.textAlign = "left";
-    ctx.fillText(`bits each pixel costs, in order (highest ${top.toFixed(1)})`, 2, 12);
     ctx.fillStyle = colour.ink;
-    ctx.fillRect(Math.min(painted, n - 1) * wide - 0.5, 16, 1.5, base - 16);
+    ctx.fillRect(Math.min(painted, n - 1) * wide - 0.5, 2, 1.5, base - 2);
   }
 
   const paint = course.painter(model, root, (values) => {
@@ -126,6 +126,7 @@ function render({ model, el }) {
     drawImage(painted, pixel);
     drawChart(pixel);
     drawStrip(painted);
+    price.textContent = `Bits each pixel costs, in the order of painting (highest ${Math.max(...view.bits, 1).toFixed(1)}).`;
     const earlier = view.rank[pixel], cost = view.bits[earlier];
     const looks = [0, 0, 0]; // at earlier pixels, itself, later ones
     for (let j = 0; j < n; j++) if (view.context[pixel * n + j]) looks[1 + Math.sign(view.rank[j] - earlier)]++;
