@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 TEXT = r"""# 7. A chapter
 
-A long one $\log p_\theta(x) = \mathbb{E}_q[\log p(x \mid z)] - \mathrm{KL}(q \,\|\, p(z))
-+ \mathrm{KL}(q(z) \,\|\, p(z \mid x))$
+A long one $\log p_\theta(x) = \mathbb{E}_q[\log p(x \mid z)] - \mathrm{KL}(q \,\|\, p(z)) +
+\mathrm{KL}(q(z) \,\|\, p(z \mid x))$
 stays in its paragraph, `as_a_very_long_name_in_code_that_no_line_of_a_phone_can_ever_hold`
 does. An inline $p(x \mid y)$ and, see (7.1) and (9.9), a wide sum:
 
