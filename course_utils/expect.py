@@ -63,8 +63,8 @@ def shape(value, name="shape", n_dims=3):
 
 
 def floats(x, name, *wanted, like=None):
-    """A tensor of floating-point numbers. ``wanted`` is its shape: numbers are sizes, letters any size from 1, and a
-    leading ``...`` any dimensions. ``like``: a tensor, or a module with weights, whose dtype ``x`` must have."""
+    """A tensor of floating-point numbers. ``wanted`` is its shape: numbers are sizes, letters any size from 1, and
+    ``...`` at either end any dimensions. ``like``: a tensor, or a module with weights, whose dtype ``x`` must have."""
     if not isinstance(x, torch.Tensor) or not x.is_floating_point() or not _fits(x.shape, wanted):
         raise ValueError(f"expected {name} to be floats{_words(wanted)}, got {came(x)}")
     if like is not None:
@@ -88,6 +88,11 @@ def booleans(x, name, *wanted):
     if not isinstance(x, torch.Tensor) or x.dtype != torch.bool or not _fits(x.shape, wanted):
         raise ValueError(f"expected {name} to be booleans{_words(wanted)}, got {came(x)}")
     return x
+
+
+def pair(batch):
+    """A batch is x, or (x, y): gives (x, y), with None where there are no labels."""
+    return tuple(batch) if isinstance(batch, (tuple, list)) and len(batch) == 2 else (batch, None)
 
 
 def same_shape(**tensors):
@@ -185,6 +190,9 @@ def _fits(have, wanted):
     if wanted[0] is ...:
         wanted = wanted[1:]
         have = have[max(len(have) - len(wanted), 0):]
+    elif wanted[-1] is ...:
+        wanted = wanted[:-1]
+        have = have[: len(wanted)]
     return len(have) == len(wanted) and all(size == want or isinstance(want, str)
                                             for size, want in zip(have, wanted, strict=True))
 

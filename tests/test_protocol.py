@@ -24,6 +24,7 @@ from course_utils.models.flow.autoregressive import MaskedAffine, Reversed
 from course_utils.models.flow.flow import Dequantised, Flow, FlowEncoder
 from course_utils.models.gan import model as gan
 from course_utils.nn.masked import MaskedMLP
+from course_utils.nn.mlp import FlattenImages
 from course_utils.training.loop import terms_of
 
 B, K = 6, 3  # batch, classes
@@ -90,8 +91,8 @@ def cube_flow():
 
 def iaf_vae():
     model = vae.mlp_vae((1, 8, 8), (10,), 3)
-    head = GaussianHead(nn.Sequential(nn.Flatten(), nn.Linear(64, 6)))
-    context = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    head = GaussianHead(nn.Sequential(FlattenImages(1, 8, 8), nn.Linear(64, 6)))
+    context = nn.Sequential(FlattenImages(1, 8, 8), nn.Linear(64, 4))
     model.encoder = FlowEncoder(head, context, [MaskedAffine(masked_network(3, 4))])
     return model
 

@@ -15,15 +15,18 @@ import math
 import torch
 from torch import nn
 
+from course_utils import expect
 from course_utils.nn.centre import Minus, start_at
 from course_utils.nn.conv import ConvDecoder, ConvEncoder
-from course_utils.nn.mlp import MLP
+from course_utils.nn.mlp import MLP, FlattenImages, Linear
 
 # Formulas ---------------------------------------------------------------------------------------------------------
 
 
 def squared_error(x, x_hat):
     r""":math:`\|x - \hat x\|^2`, *summed* over all but the batch: ``(B, ...event) -> (B,)``.  Taught in chapter 03."""
+    expect.same_shape(x=x, x_hat=x_hat)
+    expect.floats(x, "x", "B", "D", ...)
     return (x - x_hat).square().flatten(1).sum(1)
 
 
@@ -33,6 +36,9 @@ def cross_entropy(x, x_hat):
     Least at :math:`\hat x = x`, like the squared error, and steeper where a sigmoid is flat. On grey images it is a
     loss and the likelihood of nothing.  Taught in chapter 03.
     """
+    expect.same_shape(x=x, x_hat=x_hat)
+    expect.inside(expect.floats(x, "x", "B", "D", ...), "x", 0, 1)
+    expect.inside(x_hat, "x_hat", 0, 1)
     return nn.functional.binary_cross_entropy(x_hat, x, reduction="none").flatten(1).sum(1)
 
 
@@ -136,7 +142,9 @@ class Autoencoder(nn.Module):
 
     def forward(self, x):
         """Reconstruction, same shape as ``x``."""
-        return self.decoder(self.encoder(x))
+        x_hat = self.decoder(self.encoder(x))
+        expect.same_shape(x=x, x_hat=x_hat)
+        return x_hat
 
     def loss(self, x):
         """``{"loss", "penalty"}`` and the error by its name: summed over pixels, averaged over the batch."""
@@ -180,7 +188,7 @@ def contract_sigmoid(weight):
     """``weight`` times the closed-form Jacobian norm, for an encoder ``Flatten, Linear, Sigmoid``."""
 
     def penalty(x, z, encoder):
-        if [type(layer) for layer in encoder] != [nn.Flatten, nn.Linear, nn.Sigmoid]:
+        if len(encoder) != 3 or not all(map(isinstance, encoder, (nn.Flatten, nn.Linear, nn.Sigmoid))):
             raise ValueError("the closed form is for an encoder Flatten, Linear, Sigmoid; for others take contract()")
         return weight * contractive_penalty(z, encoder[1].weight)
 
@@ -197,7 +205,8 @@ def contract(weight):
 
 def linear_autoencoder(n_features, latent_dim):
     """No activation anywhere, for ``(B, D)``: at its optimum it spans the subspace of PCA (Baldi & Hornik 1989)."""
-    return Autoencoder(nn.Linear(n_features, latent_dim), nn.Linear(latent_dim, n_features))
+    expect.shape((n_features, latent_dim), "(n_features, latent_dim)", 2)
+    return Autoencoder(Linear(n_features, latent_dim), Linear(latent_dim, n_features))
 
 
 def mlp_autoencoder(
@@ -210,7 +219,7 @@ def mlp_autoencoder(
     decoder starts from it, so training need not find it first.
     """
     n_pixels = math.prod(shape)
-    encoder = nn.Sequential(nn.Flatten(), MLP([n_pixels, *hidden_dims, latent_dim], activation))
+    encoder = nn.Sequential(FlattenImages(*shape), MLP([n_pixels, *hidden_dims, latent_dim], activation))
     widths = [latent_dim, *reversed(hidden_dims), n_pixels]
     decoder = nn.Sequential(MLP(widths, activation), nn.Sigmoid(), nn.Unflatten(1, shape))
     if mean_image is not None:
@@ -243,8 +252,8 @@ def one_layer_autoencoder(
     too, and ReLU as ``activation``, which can be exactly zero.
     """
     n_pixels = math.prod(shape)
-    layer = nn.Linear(n_pixels, n_hidden)
-    encoder = nn.Sequential(nn.Flatten(), layer, activation())
+    layer = Linear(n_pixels, expect.count(n_hidden, "n_hidden"))
+    encoder = nn.Sequential(FlattenImages(*shape), layer, activation())
     back = Transposed(layer) if tied else nn.Linear(n_hidden, n_pixels)
     return Autoencoder(encoder, nn.Sequential(back, nn.Unflatten(1, shape)), corrupt, penalty)
 

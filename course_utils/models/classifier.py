@@ -9,7 +9,9 @@ import torch
 from torch import nn
 from torch.distributions import Categorical
 
+from course_utils import expect
 from course_utils.distributions import GaussianMixture
+from course_utils.nn.conv import Downsample
 from course_utils.nn.mlp import MLP
 
 
@@ -37,6 +39,9 @@ def fit_class_gaussians(x, y, n_classes, *, shared=False, ridge=0.0):
     never changes has variance zero and its density is infinite. Returns a GaussianMixture whose component k is class
     k. Raises ValueError when a class has no example. Taught in chapter 01.
     """
+    expect.finite(expect.floats(x, "x", "N", "D"), "x")
+    y = expect.labels(y, len(x), expect.count(n_classes, "n_classes"))
+    expect.number(ridge, "ridge", low=0)
     counts = torch.bincount(y, minlength=n_classes)
     if len(counts) > n_classes or (counts == 0).any():
         raise ValueError(f"every one of the {n_classes} classes needs an example, got counts {counts.tolist()}")
@@ -74,7 +79,8 @@ class Classifier(nn.Module):
         self.network = network
 
     def forward(self, x):
-        return Categorical(logits=self.network(x))  # (B, K)
+        logits = self.network(expect.floats(x, "x", like=self))
+        return Categorical(logits=expect.floats(logits, "logits", len(x), "K"))  # (B, K)
 
     def features(self, x):
         """What the last linear layer reads, ``(B, F)``: for networks that end in an MLP with a hidden layer."""
@@ -85,7 +91,8 @@ class Classifier(nn.Module):
 
     def loss(self, batch):
         x, y = batch
-        return {"loss": -self(x).log_prob(y).mean()}
+        p = self(x)
+        return {"loss": -p.log_prob(expect.labels(y, *p.logits.shape)).mean()}
 
 
 # --------------------------------------------------------------------------------------------------------- factories
@@ -98,9 +105,9 @@ def small_cnn(channels=1, n_classes=10, width=16):
     """Two strided convolutions and two linear layers; about 40,000 parameters. Takes any size from 8 upward."""
     return Classifier(
         nn.Sequential(
-            nn.Conv2d(channels, width, 3, stride=2, padding=1),
+            Downsample(channels, width),
             nn.ReLU(),
-            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+            Downsample(width, 2 * width),
             nn.ReLU(),
             nn.AdaptiveAvgPool2d(4),
             nn.Flatten(),

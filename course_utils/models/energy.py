@@ -11,12 +11,14 @@ import torch
 from torch import nn
 from torch.nn.functional import softplus
 
+from course_utils import expect
 from course_utils.nn.mlp import MLP, FourierFeatures
 
 
 # ---------------------------------------------------------------------------------------------------------- formulas
 def log_partition(energies, log_volume):
     r"""Midpoint rule :math:`\log Z \approx \log\sum_i e^{-E(x_i)} + \log v` for ``(N,)`` cells of volume v each."""
+    expect.floats(energies, "energies", "N")
     return (-energies).logsumexp(0) + log_volume
 
 
@@ -28,6 +30,10 @@ def free_energy(v, weights, visible_bias, hidden_bias):
     ``v (B, V)``, ``weights (V, H)``, ``visible_bias (V,)``, ``hidden_bias (H,)``. Returns ``(B,)`` in nats.
     (Smolensky 1986; Hinton 2002, sec. 4.) Taught in chapter 01.
     """
+    expect.floats(weights, "weights", "V", "H")
+    expect.floats(visible_bias, "visible_bias", len(weights))
+    expect.floats(hidden_bias, "hidden_bias", weights.shape[1])
+    expect.floats(v, "v", "B", len(weights), like=weights)
     return -v @ visible_bias - softplus(v @ weights + hidden_bias).sum(-1)
 
 
@@ -42,7 +48,10 @@ class GridEnergyModel(nn.Module):
     def __init__(self, network, ranges, n_cells=200):
         super().__init__()
         self.network = network
-        low, high = torch.tensor(ranges, dtype=torch.float32).T
+        expect.count(n_cells, "n_cells")
+        low, high = torch.tensor(ranges, dtype=torch.get_default_dtype()).T
+        if not (low < high).all():
+            raise ValueError(f"expected ranges (low, high) with low < high, got {ranges}")
         steps = (high - low) / n_cells
         axes = [lo + s * (torch.arange(n_cells) + 0.5) for lo, s in zip(low, steps, strict=True)]
         self.register_buffer("cells", torch.cartesian_prod(*axes).reshape(-1, len(ranges)))  # (n_cells**d, d)
@@ -52,6 +61,7 @@ class GridEnergyModel(nn.Module):
 
     def energy(self, x):
         """``(N, d) -> (N,)`` in nats. The input is scaled to about [-1, 1] before the network sees it."""
+        expect.floats(x, "x", "N", len(self.low), like=self.low)
         scaled = 2 * (x - self.low) / (self.high - self.low) - 1
         return self.network(scaled).squeeze(-1)
 
@@ -59,6 +69,7 @@ class GridEnergyModel(nn.Module):
         return log_partition(self.energy(self.cells), self.steps.log().sum())
 
     def log_prob(self, x):
+        expect.floats(x, "x", "N", len(self.low), like=self.low)
         inside = ((x >= self.low) & (x <= self.high)).all(-1)
         log_p = -self.energy(x) - self.log_partition()
         return torch.where(inside, log_p, -torch.inf)
@@ -69,7 +80,8 @@ class GridEnergyModel(nn.Module):
     @torch.no_grad()
     def sample(self, n):
         """Pick cells by their probability, then a uniform point of the cell: ``(n, d)``."""
-        chosen = self.cells[torch.multinomial((-self.energy(self.cells)).softmax(0), n, replacement=True)]
+        p = (-self.energy(self.cells)).softmax(0)
+        chosen = self.cells[torch.multinomial(p, expect.count(n), replacement=True)]
         return chosen + self.steps * (torch.rand_like(chosen) - 0.5)
 
 
@@ -81,6 +93,7 @@ class RBM(nn.Module):
 
     def __init__(self, n_visible, n_hidden, visible_mean=None, weight_scale=0.01):
         super().__init__()
+        expect.shape((n_visible, n_hidden), "(n_visible, n_hidden)", 2)
         self.weights = nn.Parameter(weight_scale * torch.randn(n_visible, n_hidden))
         mean = torch.full((n_visible,), 0.5) if visible_mean is None else visible_mean.clamp(0.01, 0.99)
         self.visible_bias = nn.Parameter(torch.logit(mean))  # starts as the independent-pixel model of the data
@@ -91,16 +104,18 @@ class RBM(nn.Module):
 
     def hidden_given(self, v):
         """p(h_j = 1 | v): ``(B, V) -> (B, H)``."""
+        expect.floats(v, "v", "B", len(self.visible_bias), like=self.weights)
         return torch.sigmoid(v @ self.weights + self.hidden_bias)
 
     def visible_given(self, h):
         """p(v_i = 1 | h): ``(B, H) -> (B, V)``."""
+        expect.floats(h, "h", "B", len(self.hidden_bias), like=self.weights)
         return torch.sigmoid(h @ self.weights.T + self.visible_bias)
 
     @torch.no_grad()
     def gibbs(self, v, n_steps=1):
         """``n_steps`` rounds of block Gibbs sampling, v → h → v: ``(B, V) -> (B, V)``."""
-        for _ in range(n_steps):
+        for _ in range(expect.count(n_steps, "n_steps")):
             v = self.visible_given(self.hidden_given(v).bernoulli()).bernoulli()
         return v
 
@@ -119,7 +134,7 @@ class RBM(nn.Module):
     @torch.no_grad()
     def sample(self, n, n_steps=1000):
         """``(n, V)`` after ``n_steps`` of Gibbs sampling from independent pixels: close to the model, not exact."""
-        return self.gibbs(torch.sigmoid(self.visible_bias).expand(n, -1).bernoulli(), n_steps)
+        return self.gibbs(torch.sigmoid(self.visible_bias).expand(expect.count(n), -1).bernoulli(), n_steps)
 
 
 class PersistentChains:
@@ -162,6 +177,8 @@ def annealed_importance_sampling(rbm, n_runs=256, n_temperatures=1000):
     Gibbs chain. Returns ``(log Z, its standard error)``, both scalars in nats. The mean of the weights is unbiased for
     Z, so by Jensen the estimate of log Z is low on average. (Neal 2001; Salakhutdinov & Murray 2008.) Chapter 01.
     """
+    expect.count(n_runs, "n_runs", 2)                                # one run has no standard error
+    expect.count(n_temperatures, "n_temperatures")
     w, b, c = rbm.weights, rbm.visible_bias, rbm.hidden_bias
     betas = torch.linspace(0, 1, n_temperatures + 1, dtype=w.dtype, device=w.device)
     log_z = softplus(b).sum() + len(c) * math.log(2.0)

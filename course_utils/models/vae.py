@@ -18,6 +18,7 @@ from torch import nn
 from torch.distributions import MultivariateNormal
 from torch.distributions.kl import kl_divergence
 
+from course_utils import expect
 from course_utils.distributions import (
     BernoulliHead,
     FixedGaussianHead,
@@ -28,7 +29,7 @@ from course_utils.distributions import (
 )
 from course_utils.nn.centre import Minus, start_at
 from course_utils.nn.conv import ConvDecoder, ConvEncoder
-from course_utils.nn.mlp import MLP
+from course_utils.nn.mlp import MLP, FlattenImages, Linear
 
 # Formulas ---------------------------------------------------------------------------------------------------------
 
@@ -39,6 +40,7 @@ def reparameterise(mu, log_var, eps):
     All ``(B, L)``; ``eps`` is standard normal noise. (Kingma & Welling 2014, eq. 10, arXiv:1312.6114.)
     Taught in chapter 04.
     """
+    expect.same_shape(mu=mu, log_var=log_var, eps=eps)
     return mu + (log_var / 2).exp() * eps
 
 
@@ -48,6 +50,7 @@ def gaussian_kl(mu, log_var):
     ``mu, log_var``: ``(B, L)``. Returns ``(B, L)`` nats: sum over the last dimension for the KL of the whole code.
     (Kingma & Welling 2014, appendix B, arXiv:1312.6114.) Taught in chapter 04.
     """
+    expect.same_shape(mu=mu, log_var=log_var)
     return 0.5 * mu.square() + 0.5 * (log_var.exp() - log_var - 1)
 
 
@@ -75,7 +78,7 @@ def log_weights(x, encoder, decoder, prior, k):
     Their mean estimates p(x) without bias. The ELBO is the mean of the logarithms.  Taught in chapter 04.
     """
     q = encoder(x)
-    z = q.rsample((k,))                                  # (k, B, L)
+    z = q.rsample((expect.count(k, "k"),))                                  # (k, B, L)
     repeated = x.expand(k, *x.shape).flatten(0, 1)       # (k*B, ...)
     log_likelihood = decoder(z.flatten(0, 1)).log_prob(repeated).unflatten(0, (k, -1))
     return log_likelihood + prior().log_prob(z) - q.log_prob(z)
@@ -109,6 +112,7 @@ def log_joint_on_grid(x, decoder, prior, grid):
 
 def cell_volume(grid):
     """Volume of one cell of a regular grid ``(G, L)`` (each axis equally spaced): a scalar tensor."""
+    expect.floats(grid, "grid", "G", "L")
     axes = [axis.unique() for axis in grid.T]
     steps = [axis.diff() for axis in axes]
     whole = len(grid) == math.prod(map(len, axes)) and all(map(len, steps))
@@ -127,6 +131,9 @@ def linear_gaussian_evidence(weight, bias, scale):
     ``weight``: ``(D, L)``, ``bias``: ``(D,)``. (Tipping & Bishop 1999, "Probabilistic PCA", eq. 6.)
     Taught in chapter 04.
     """
+    expect.floats(weight, "weight", "D", "L")
+    expect.floats(bias, "bias", len(weight))
+    expect.number(scale, "scale", above=0)
     return MultivariateNormal(bias, weight @ weight.T + scale**2 * torch.eye(len(bias)).to(bias))
 
 
@@ -136,6 +143,10 @@ def linear_gaussian_posterior(x, weight, bias, scale):
 
     ``x``: ``(B, D)``. Batch ``(B,)``, event ``(L,)``. (Tipping & Bishop 1999, eq. 7.) Taught in chapter 04.
     """
+    expect.floats(weight, "weight", "D", "L")
+    expect.floats(bias, "bias", len(weight))
+    expect.floats(x, "x", "B", len(weight))
+    expect.number(scale, "scale", above=0)
     m = weight.T @ weight + scale**2 * torch.eye(weight.shape[1]).to(weight)
     mean = torch.linalg.solve(m, weight.T @ (x - bias).T).T                        # (B, L)
     return MultivariateNormal(mean, scale**2 * torch.linalg.inv(m))
@@ -147,6 +158,8 @@ def linear_gaussian_elbo(x, q, weight, bias, scale):
 
     ``q``: diagonal Gaussian over ``(B, L)`` with mean mu and variances S.  Taught in chapter 04.
     """
+    expect.floats(x, "x", len(q.mean), len(bias))
+    expect.number(scale, "scale", above=0)
     mean = q.mean @ weight.T + bias                                                # (B, D)
     spread = (q.variance @ weight.square().T).sum(-1) / (2 * scale**2)
     at_mean = torch.distributions.Normal(mean, scale).log_prob(x).sum(-1)
@@ -161,7 +174,8 @@ def water_filling(eigenvalues, beta_variance):
     eigenvalue that rounding has put below zero counts as zero.
     (Shannon 1959; Lucas et al. 2019, arXiv:1911.02469.) Taught in chapter 04.
     """
-    v = torch.as_tensor(beta_variance, dtype=eigenvalues.dtype)
+    expect.finite(expect.floats(eigenvalues, "eigenvalues", "D"), "eigenvalues")
+    v = torch.as_tensor(expect.number(beta_variance, "beta_variance", above=0), dtype=eigenvalues.dtype)
     rate = 0.5 * (eigenvalues.clamp(min=v) / v).log().sum()
     return rate, torch.minimum(eigenvalues.clamp(min=0), v).sum()
 
@@ -177,31 +191,35 @@ class VAE(nn.Module):
 
     def __init__(self, encoder, decoder, prior, beta=1.0):
         super().__init__()
-        self.encoder, self.decoder, self.prior, self.beta = encoder, decoder, prior, beta
+        self.encoder, self.decoder, self.prior = encoder, decoder, prior
+        self.beta = expect.number(beta, "beta", low=0)
 
     def loss(self, x):
         """``{"loss", "reconstruction", "kl"}``, means over the batch in nats; loss = beta * kl - reconstruction."""
+        expect.floats(x, "x", like=self)
         reconstruction, kl = (term.mean() for term in elbo_terms(x, self.encoder, self.decoder, self.prior))
         return {"loss": self.beta * kl - reconstruction, "reconstruction": reconstruction, "kl": kl}
 
     def elbo(self, x):
         """One-draw estimate of the lower bound on log p(x): ``(B,)`` nats, higher is better."""
+        expect.floats(x, "x", like=self)
         reconstruction, kl = elbo_terms(x, self.encoder, self.decoder, self.prior)
         return reconstruction - kl
 
     def importance_weighted_bound(self, x, k):
         """The k-draw bound, ``(B,)`` nats; memory grows with k times B."""
+        expect.floats(x, "x", like=self)
         return importance_weighted_bound(x, self.encoder, self.decoder, self.prior, k)
 
     def sample(self, n, y=None):
         """``(n, ...)`` draws from p(x): a code from the prior, then pixels from the decoder (noise included)."""
         _no_labels(y)
-        return self.decoder(self.prior().sample((n,))).sample()
+        return self.decoder(self.prior().sample((expect.count(n),))).sample()
 
 
 def _no_labels(y):
     if y is not None:
-        raise ValueError("this model knows no classes: call sample(n) without y")
+        raise ValueError("expected no labels, this model knows no classes; got some: call sample(n) without y")
 
 
 # Factories --------------------------------------------------------------------------------------------------------
@@ -232,7 +250,7 @@ def mlp_vae(
     """
     n_pixels = math.prod(shape)
     out_shape = shape_for(head, shape)
-    encoder = nn.Sequential(nn.Flatten(), MLP([n_pixels, *hidden_dims, 2 * latent_dim], activation))
+    encoder = nn.Sequential(FlattenImages(*shape), MLP([n_pixels, *hidden_dims, 2 * latent_dim], activation))
     widths = [latent_dim, *reversed(hidden_dims), math.prod(out_shape)]
     decoder = nn.Sequential(MLP(widths, activation), nn.Unflatten(1, out_shape))
     if mean_image is not None:
@@ -254,7 +272,7 @@ def conv_vae(shape=(1, 28, 28), latent_dim=20, width=16, head=BernoulliHead, bet
 
 def linear_gaussian_vae(n_features, latent_dim, scale, beta=1.0):
     """Linear decoder with fixed noise, linear encoder with one variance per latent: posterior and p(x) are closed."""
-    decoder = FixedGaussianHead(nn.Linear(latent_dim, n_features), scale)
+    decoder = FixedGaussianHead(Linear(latent_dim, n_features), scale)
     return VAE(GaussianHead(LinearCode(n_features, latent_dim)), decoder, StandardNormal(latent_dim), beta)
 
 
@@ -263,8 +281,10 @@ class LinearCode(nn.Module):
 
     def __init__(self, n_features, latent_dim):
         super().__init__()
-        self.mean = nn.Linear(n_features, latent_dim)
+        expect.shape((n_features, latent_dim), "(n_features, latent_dim)", 2)
+        self.mean = Linear(n_features, latent_dim)
         self.log_var = nn.Parameter(torch.zeros(latent_dim))
 
     def forward(self, x):
+        expect.floats(x, "x", "B", self.mean.in_features)
         return torch.cat([self.mean(x), self.log_var.expand(len(x), -1)], dim=1)

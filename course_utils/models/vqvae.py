@@ -17,8 +17,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from course_utils import expect
 from course_utils.distributions import BernoulliHead, entropy_of, shape_for
-from course_utils.nn.conv import Downsample, ResidualBlock, Upsample, downsampled, square
+from course_utils.nn.conv import Downsample, OnImages, ResidualBlock, Upsample, downsampled, square
 
 # Formulas -----------------------------------------------------------------------------------------------------------
 
@@ -29,6 +30,8 @@ def nearest_word(z_e, words):
     :math:`\arg\min_k \|z - e_k\|^2`; the term :math:`\|z\|^2` is the same for every k and is left out.
     (van den Oord et al. 2017, eq. 1, arXiv:1711.00937.) Taught in chapter 04.
     """
+    expect.floats(words, "words", "K", "D")
+    expect.floats(z_e, "z_e", "N", words.shape[1], like=words)
     return (words.square().sum(1) - 2 * z_e @ words.T).argmin(1)
 
 
@@ -37,6 +40,7 @@ def straight_through(z_e, z_q):
 
     Same shapes in and out. (Bengio, Léonard & Courville 2013, arXiv:1308.3432.) Taught in chapter 04.
     """
+    expect.same_shape(z_e=z_e, z_q=z_q)
     return z_e + (z_q - z_e).detach()
 
 
@@ -45,11 +49,13 @@ def commitment(z_e, z_q):
 
     (van den Oord et al. 2017, third term of eq. 3.) Taught in chapter 04.
     """
+    expect.same_shape(z_e=z_e, z_q=z_q)
     return (z_e - z_q.detach()).square().flatten(1).sum(1)
 
 
 def perplexity(indices, n_words):
     r"""Effective number of words in use, :math:`\exp(-\sum_k f_k\log f_k)`: 1 is collapse, ``n_words`` the most."""
+    indices = expect.labels(indices.flatten(), indices.numel(), expect.count(n_words, "n_words"), "indices")
     frequencies = torch.bincount(indices.flatten(), minlength=n_words).double() / indices.numel()
     return entropy_of(frequencies).exp()
 
@@ -69,7 +75,9 @@ class Codebook(nn.Module):
 
     def __init__(self, n_words, width, decay=0.99, dead_below=0.2):
         super().__init__()
-        self.decay, self.dead_below = decay, dead_below
+        self.decay = expect.number(decay, "decay", low=0, below=1)
+        self.dead_below = expect.number(dead_below, "dead_below", low=0)
+        expect.shape((n_words, width), "(n_words, width)", 2)
         words = torch.randn(n_words, width)
         self.register_buffer("words", words)
         self.register_buffer("counts", torch.zeros(n_words))
@@ -77,12 +85,14 @@ class Codebook(nn.Module):
 
     def forward(self, z_e):
         """``(B, D, h, w) -> z_q (B, D, h, w), indices (B, h, w)``."""
+        expect.floats(z_e, "z_e", "B", self.words.shape[1], "H", "W", like=self.words)
         flat = z_e.movedim(1, -1)                                      # (B, h, w, D)
         indices = nearest_word(flat.flatten(0, 2), self.words).view(flat.shape[:3])
         return self.look_up(indices), indices
 
     def look_up(self, indices):
         """``(B, h, w)`` integers to ``(B, D, h, w)`` words."""
+        indices = expect.inside(expect.integers(indices, "words", "B", "H", "W"), "words", 0, len(self.words) - 1)
         return F.embedding(indices, self.words).movedim(-1, 1)
 
     @torch.no_grad()
@@ -225,8 +235,8 @@ class WithPrior(nn.Module):
     def sample(self, n, y=None):
         """``(n, ...)`` draws from p(x): words from the prior, pixels from the decoder."""
         if y is not None:
-            raise ValueError("this model knows no classes: call sample(n) without y")
-        return self.autoencoder.decode(self.prior.sample(n)).sample()
+            raise ValueError("expected no labels, this model knows no classes; got some: call sample(n) without y")
+        return self.autoencoder.decode(self.prior.sample(expect.count(n))).sample()
 
 
 class WordsAsBits(nn.Module):
@@ -243,13 +253,14 @@ class WordsAsBits(nn.Module):
     @staticmethod
     def image_shape(n_words, grid):
         """``(log2 K, height, width)``: the shape of the binary images that stand for a ``grid`` (height, width)."""
-        n_bits = n_words.bit_length() - 1
+        n_bits = expect.count(n_words, "n_words", 2).bit_length() - 1
         if 2**n_bits != n_words or n_bits < 1:
             raise ValueError(f"the number of words must be a power of two, got {n_words}")
         return n_bits, *grid
 
     def to_image(self, words):
         """Words ``(B, h, w)`` to a binary image ``(B, bits, h, w)``."""
+        words = expect.inside(expect.integers(words, "words", "B", "H", "W"), "words", 0, self.n_words - 1)
         n_bits, *_ = self.image_shape(self.n_words, words.shape[1:])
         return (words.unsqueeze(1) // self._powers(n_bits, words.device) % 2).float()
 
@@ -323,7 +334,7 @@ def conv_vqvae(shape=(1, 28, 28), n_words=64, width=32, word_width=16, head=Bern
     layers = [Downsample(channels, width // 2), nn.ReLU(), Downsample(width // 2, width)]
     for _ in range(n_halvings - 2):
         layers += [nn.ReLU(), Downsample(width, width)]
-    encoder = nn.Sequential(*layers, ResidualBlock(width, width), nn.ReLU(), nn.Conv2d(width, word_width, 1))
+    encoder = OnImages(shape, *layers, ResidualBlock(width, width), nn.ReLU(), nn.Conv2d(width, word_width, 1))
     decoder = _picture(word_width, width, shape_for(head, shape), n_halvings)
     return VQVAE(encoder, head(decoder), Codebook(n_words, word_width))
 
@@ -332,7 +343,8 @@ def two_level_vqvae(shape=(1, 28, 28), n_words=64, width=32, word_width=16, head
     """Bottom words at a quarter of the side, top words at an eighth (28 -> 7×7 and 4×4)."""
     channels, height, _ = square(shape)
     quarter = downsampled(height, 2)
-    lower = nn.Sequential(
+    lower = OnImages(
+        shape,
         Downsample(channels, width // 2), nn.ReLU(),
         Downsample(width // 2, width), ResidualBlock(width, width), nn.ReLU(),
     )  # fmt: skip

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import nn
 
+from course_utils import expect
+
 
 def time_features(t, n_features, highest=1_000.0):
     r"""Cosines and sines of t in [0, 1] at ``n_features / 2`` frequencies from 1 to ``highest``, equal steps of their
@@ -40,8 +42,10 @@ class Condition(nn.Module):
         told = self.time(time_features(t, self.n_features))
         if self.label is None:
             if y is not None:
-                raise ValueError("labels came, but this network was made without n_classes")
+                raise ValueError("expected no labels, since this network was made without n_classes; got some")
             return told
+        if y is not None:                                            # n_classes itself stands for "none given"
+            y = expect.labels(y, len(t), self.n_classes + 1)
         return told + self.label(torch.full_like(t, self.n_classes, dtype=torch.long) if y is None else y)
 
 

@@ -3,6 +3,9 @@
 from torch import nn
 from torch.nn import functional as F
 
+from course_utils import expect
+from course_utils.nn.mlp import Linear
+
 
 def downsampled(size, n_halvings):
     """Side of an image after ``n_halvings`` convolutions of stride 2, kernel 3, padding 1: 28 -> 14 -> 7 -> 4."""
@@ -15,7 +18,11 @@ class Downsample(nn.Conv2d):
     """Halve an image, rounding up: ``(B, C, H, W) -> (B, C', ceil(H/2), ceil(W/2))``."""
 
     def __init__(self, in_channels, out_channels):
+        expect.shape((in_channels, out_channels), "(in_channels, out_channels)", 2)
         super().__init__(in_channels, out_channels, kernel_size=3, stride=2, padding=1)
+
+    def forward(self, x):
+        return super().forward(expect.floats(x, "x", "B", self.in_channels, "H", "W", like=self.weight))
 
 
 class Upsample(nn.ConvTranspose2d):
@@ -48,16 +55,28 @@ class ConvStack(nn.Sequential):
         )  # fmt: skip
 
 
-class ConvEncoder(nn.Sequential):
+class OnImages(nn.Sequential):
+    """Layers in a row for images ``(B, *shape)``; a ValueError for any others."""
+
+    def __init__(self, shape, *layers):
+        super().__init__(*layers)
+        self.shape = expect.shape(shape)
+
+    def forward(self, x):
+        return super().forward(expect.floats(x, "images", "B", *self.shape, like=self))
+
+
+class ConvEncoder(OnImages):
     """Two halvings, then one linear layer: ``(B, C, H, W) -> (B, n_out)``."""
 
     def __init__(self, shape, n_out, width=16):
         channels, height, _ = square(shape)
         side = downsampled(height, 2)
         super().__init__(
+            shape,
             Downsample(channels, width), nn.ReLU(),
             Downsample(width, 2 * width), nn.ReLU(),
-            nn.Flatten(), nn.Linear(2 * width * side**2, n_out),
+            nn.Flatten(), nn.Linear(2 * width * side**2, expect.count(n_out, "n_out")),
         )  # fmt: skip
 
 
@@ -66,9 +85,10 @@ class ConvDecoder(nn.Sequential):
 
     def __init__(self, n_in, shape, width=16):
         channels, height, _ = square(shape)
+        expect.shape((n_in, width), "(n_in, width)", 2)
         half, quarter = downsampled(height, 1), downsampled(height, 2)
         super().__init__(
-            nn.Linear(n_in, 2 * width * quarter**2), nn.ReLU(), nn.Unflatten(1, (2 * width, quarter, quarter)),
+            Linear(n_in, 2 * width * quarter**2), nn.ReLU(), nn.Unflatten(1, (2 * width, quarter, quarter)),
             Upsample(2 * width, width, half), nn.ReLU(),
             Upsample(width, channels, height),
         )  # fmt: skip
@@ -76,6 +96,6 @@ class ConvDecoder(nn.Sequential):
 
 def square(shape):
     """``shape`` itself, (C, H, H); a ValueError for an image that is not square."""
-    if len(shape) != 3 or shape[1] != shape[2]:
+    if expect.shape(shape)[1] != shape[2]:
         raise ValueError(f"expected the shape (C, H, H) of a square image, got {tuple(shape)}; pad or crop it first")
-    return shape
+    return tuple(shape)

@@ -5,6 +5,15 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from course_utils import expect
+
+
+class Linear(nn.Linear):
+    """``nn.Linear``, ``(..., n_in) -> (..., n_out)``, with a ValueError for any other width or kind of number."""
+
+    def forward(self, x):
+        return super().forward(expect.floats(x, "x", ..., self.in_features, like=self.weight))
+
 
 class MLP(nn.Sequential):
     """Linear layers with an activation between them: ``(B, sizes[0]) -> (B, sizes[-1])``.
@@ -17,9 +26,20 @@ class MLP(nn.Sequential):
         if len(sizes) < 2:
             raise ValueError(f"an MLP needs at least an input and an output width, got sizes={list(sizes)}")
         layers = []
-        for n_in, n_out in pairwise(sizes):
-            layers += [nn.Linear(n_in, n_out), activation()]
+        for n_in, n_out in pairwise(expect.shape(sizes, "sizes", n_dims=len(sizes))):
+            layers += [Linear(n_in, n_out), activation()]
         super().__init__(*layers[:-1])
+
+
+class FlattenImages(nn.Flatten):
+    """``(B, *shape) -> (B, D)``, and a ValueError for anything else with as many pixels."""
+
+    def __init__(self, *shape):
+        super().__init__()
+        self.shape = expect.shape(shape, n_dims=len(shape))
+
+    def forward(self, x):
+        return super().forward(expect.floats(x, "x", "B", *self.shape))
 
 
 class FourierFeatures(nn.Module):
@@ -33,9 +53,12 @@ class FourierFeatures(nn.Module):
 
     def __init__(self, n_in, n_frequencies=32, scale=1.0):
         super().__init__()
+        expect.number(scale, "scale", above=0)
+        expect.shape((n_in, n_frequencies), "(n_in, n_frequencies)", 2)
         self.register_buffer("projection", 2 * torch.pi * scale * torch.randn(n_in, n_frequencies))
 
     def forward(self, x):
+        expect.floats(x, "x", ..., len(self.projection), like=self.projection)
         angles = x @ self.projection
         return torch.cat([angles.cos(), angles.sin()], dim=-1)
 

@@ -232,7 +232,7 @@ def test_the_loss_is_summed_over_the_event():
 
 def test_hidden_labels_are_the_ones_that_mean_none():
     model = process.vector_diffusion(2, width=8, n_classes=3)
-    y = process.hidden(torch.zeros(20_000, dtype=torch.long), 0.1, model.network)
+    y = process.hidden(torch.zeros(20_000, dtype=torch.long), 20_000, 0.1, model.network)
     assert set(y.unique().tolist()) == {0, 3}
     assert (y == 3).double().mean() == pytest.approx(0.1, abs=5 * math.sqrt(0.09 / 20_000))
     x, t = torch.randn(4, 2), torch.rand(4)

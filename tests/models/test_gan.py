@@ -301,9 +301,9 @@ def test_a_conditional_gan_needs_labels_and_uses_them():
     y = torch.tensor([0, 1, 2, 3])
     assert not torch.allclose(model.eval().generator(z, y), model.generator(z, y.flip(0)))
     assert not torch.allclose(model.critic(x, y), model.critic(x, y.flip(0)))
-    with pytest.raises(ValueError, match="wants a label"):
+    with pytest.raises(ValueError, match="expected a label"):
         model.sample(4)
-    with pytest.raises(ValueError, match="wants no label"):
+    with pytest.raises(ValueError, match="expected no label"):
         gan.dcgan(width=4).sample(4, y)
 
 

@@ -13,8 +13,9 @@ from torch import nn
 from torch.distributions import Categorical
 from torch.nn import functional as F
 
+from course_utils import expect
 from course_utils.distributions import Head, to_levels
-from course_utils.models.autoregressive.labels import check_label
+from course_utils.models.autoregressive.labels import check_images, check_label
 from course_utils.models.autoregressive.sampling import ancestral_sample, raster_order
 from course_utils.nn.masked import MaskedLinear
 
@@ -27,7 +28,8 @@ class PixelHistograms(nn.Module):
 
     def __init__(self, shape, *, levels=2, n_classes=1):
         super().__init__()
-        self.shape, self.levels = tuple(shape), levels
+        self.shape, self.levels = expect.shape(shape), expect.levels(levels)
+        expect.count(n_classes, "n_classes")
         self.register_buffer("log_p", torch.zeros(n_classes, *shape, levels).log_softmax(-1))
         self.register_buffer("log_p_class", torch.zeros(n_classes).log_softmax(0))
 
@@ -36,7 +38,10 @@ class PixelHistograms(nn.Module):
         n_classes = len(self.log_p)
         if labels is None and n_classes > 1:
             raise ValueError(f"a mixture of {n_classes} classes is fitted with labels; got none")
-        labels = torch.zeros(len(images), dtype=torch.long) if labels is None else labels
+        expect.floats(images, "images", "N", *self.shape)
+        expect.number(smoothing, "smoothing", above=0)
+        labels = torch.zeros(len(images), dtype=torch.long, device=images.device) if labels is None else labels
+        labels = expect.labels(labels, len(images), n_classes, "labels")
         values = to_levels(images, self.levels)
         for y in range(n_classes):
             of_class = values[labels == y]                           # (N_y, C, H, W)
@@ -48,15 +53,17 @@ class PixelHistograms(nn.Module):
 
     def log_prob(self, x, y=None):
         """(B,) nats: log p(x), or log p(x | y) if labels are given."""
+        expect.floats(x, "images", "B", *self.shape)
         one_hot = F.one_hot(to_levels(x, self.levels).long(), self.levels).to(self.log_p)        # (B, C, H, W, K)
         log_p = one_hot.flatten(1) @ self.log_p.flatten(1).T                                     # (B, n_classes)
         if y is not None:
-            return log_p.gather(1, y[:, None]).squeeze(1)
+            return log_p.gather(1, expect.labels(y, *log_p.shape)[:, None]).squeeze(1)
         return torch.logsumexp(log_p + self.log_p_class, 1)
 
     def sample(self, n, y=None):
         """(n, C, H, W) images in [0, 1]; labels are drawn first where none are given."""
-        y = Categorical(logits=self.log_p_class).sample((n,)) if y is None else y
+        y = Categorical(logits=self.log_p_class).sample((expect.count(n),)) if y is None else y
+        y = expect.labels(y, expect.count(n), len(self.log_p))
         return Categorical(logits=self.log_p[y]).sample() / (self.levels - 1)
 
 
@@ -65,7 +72,7 @@ class LogisticPixels(nn.Module):
 
     def __init__(self, shape, *, head=None):
         super().__init__()
-        self.shape, self.head = tuple(shape), head or Head()
+        self.shape, self.head = expect.shape(shape), head or Head()
         rank = raster_order(shape).argsort()                         # (D,) when each pixel is read
         out = rank.repeat_interleave(self.head.n_params)
         self.linear = MaskedLinear(out[:, None] > rank)
@@ -74,6 +81,7 @@ class LogisticPixels(nn.Module):
     def params(self, x, y=None):
         """Numbers for the distribution of every pixel: (B, C, H, W, P)."""
         check_label(0, y)
+        check_images(self, x)
         return self.linear(x.flatten(1)).view(-1, *self.shape, self.head.n_params)
 
     def forward(self, x, y=None):

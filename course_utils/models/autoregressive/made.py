@@ -14,8 +14,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from course_utils import expect
 from course_utils.distributions import Head, to_levels
-from course_utils.models.autoregressive.labels import check_label
+from course_utils.models.autoregressive.labels import check_images, check_label
 from course_utils.models.autoregressive.sampling import ancestral_sample, raster_order
 from course_utils.nn.masked import MaskedLinear
 
@@ -26,6 +27,7 @@ def made_masks(ranks, widths, n_params=1):
     Hidden units get ranks spread evenly over 0 … D-2. The last two masks lead to the outputs, ``n_params`` for each
     input: from the last hidden layer, and directly from the inputs. (Germain et al. 2015, eqs. 8 and 9.)
     """
+    expect.order(ranks, len(ranks), "ranks")
     hidden = [torch.linspace(0, len(ranks) - 2, width, device=ranks.device).round() for width in widths]
     below = [ranks, *hidden]
     masks = [after[:, None] >= before for before, after in zip(below, hidden, strict=False)]
@@ -35,6 +37,7 @@ def made_masks(ranks, widths, n_params=1):
 
 def random_orders(n, n_pixels, generator=None):
     """n random reading orders, (n, n_pixels): each row lists positions in the order in which they are drawn."""
+    expect.shape((n, n_pixels), "(n, n_pixels)", 2)
     return torch.stack([torch.randperm(n_pixels, generator=generator) for _ in range(n)])
 
 
@@ -48,9 +51,10 @@ class MADE(nn.Module):
 
     def __init__(self, shape, *, hidden=(1024,), head=None, orders=None):
         super().__init__()
-        self.shape, self.head = tuple(shape), head or Head()
-        orders = raster_order(shape)[None] if orders is None else orders
-        self.widths = tuple(hidden)
+        self.shape, self.head = expect.shape(shape), head or Head()
+        orders = raster_order(shape)[None] if orders is None else expect.integers(orders, "orders", "K", "D")
+        orders = expect.order(orders, math.prod(self.shape), "orders")
+        self.widths = expect.shape(hidden, "hidden", n_dims=len(hidden))
         self.register_buffer("orders", orders)
         self.register_buffer("ranks", orders.argsort(1), persistent=False)
         *masks, last, direct = self.masks(0)
@@ -60,11 +64,14 @@ class MADE(nn.Module):
         nn.init.zeros_(self.direct.weight)
 
     def masks(self, k):
+        """The masks of all layers under order k."""
+        expect.count(k, "order", 0, len(self.orders) - 1)
         return made_masks(self.ranks[k], self.widths, self.head.n_params)
 
     def cut(self, k):
         """Weights and biases of all layers with the wires cut that order k forbids."""
         layers = [*self.layers, self.out, self.direct]
+        expect.count(k, "order", 0, len(self.orders) - 1)
         masks = self.masks(k) if k else [layer.mask for layer in layers]           # those of the first order are kept
         return [(layer.weight * mask, layer.bias) for layer, mask in zip(layers, masks, strict=True)]
 
@@ -76,8 +83,11 @@ class MADE(nn.Module):
         return (F.linear(h, *out) + F.linear(x, *direct)).view(-1, *self.shape, self.head.n_params)
 
     def params(self, x, y=None, *, order=0):
-        """Numbers for the distribution of every pixel under one order: (B, C, H, W, P)."""
+        """Numbers for the distribution of every pixel under one order: (B, C, H, W, P). Images, or rows (B, C·H·W)."""
         check_label(0, y)
+        if not (torch.is_tensor(x) and x.dim() == 2):
+            check_images(self, x)
+        expect.floats(x.flatten(1), "x", "B", math.prod(self.shape), like=self)
         return self.run(x, self.cut(order))
 
     def forward(self, x, y=None, *, order=0):
@@ -85,6 +95,7 @@ class MADE(nn.Module):
 
     def log_prob_in_order(self, x, order=0):
         """log p_k(x), (B,) in nats."""
+        check_images(self, x)
         return self(x, order=order).log_prob(to_levels(x, self.head.levels)).flatten(1).sum(1)
 
     def log_prob(self, x, y=None):
@@ -108,7 +119,7 @@ class MADE(nn.Module):
     def sample(self, n, y=None):
         """(n, C, H, W) images in [0, 1]: pick an order for each image, then draw its pixels in that order."""
         check_label(0, y)
-        counts = torch.randint(len(self.orders), (n,)).bincount(minlength=len(self.orders)).tolist()
+        counts = torch.randint(len(self.orders), (expect.count(n),)).bincount(minlength=len(self.orders)).tolist()
         drawn = [ancestral_sample(self.in_order(k), count) for k, count in enumerate(counts) if count]
         return torch.cat(drawn)[torch.randperm(n)]
 

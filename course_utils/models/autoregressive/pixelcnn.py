@@ -13,8 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from course_utils import expect
 from course_utils.distributions import Head, to_levels
-from course_utils.models.autoregressive.labels import as_pair, check_label
+from course_utils.models.autoregressive.labels import check_images, check_label
 from course_utils.models.autoregressive.sampling import ConvCache, RowsAboveCache, cached_sample
 from course_utils.nn.masked import MaskedConv2d, MaskedRowConv2d, RowsAboveConv2d
 
@@ -42,6 +43,7 @@ class PixelCNN(nn.Module):
 
     def __init__(self, shape, *, width=32, n_blocks=6, first=7, size=3, head=None, n_classes=0, given=None):
         super().__init__()
+        shape = expect.shape(shape)
         if given is not None and (n_classes or width % shape[0]):
             raise ValueError(f"given stands in the place of n_classes, and width must be a multiple of {shape[0]}")
         self.shape, self.head, self.n_classes, self.given = tuple(shape), head or Head(), n_classes, given
@@ -55,18 +57,19 @@ class PixelCNN(nn.Module):
         self.out = MaskedConv2d(width, n_params, 1, "B", colours)
         nn.init.zeros_(self.out.weight)                              # first guess: all levels alike
 
-    def context(self, y=None):
+    def context(self, y=None, n="B"):
         """What a pixel knows besides pixels: its place and the class or ``given(y)``, if any. (1 or B, width, H, W)."""
         if self.given is not None:
             if y is None:
                 raise ValueError("expected y, what this model is given; got none")
-            return self.place + self.given(y)
-        check_label(self.n_classes, y)
+            return self.place + expect.floats(self.given(y), "given(y)", n, *self.place.shape[1:])
+        y = check_label(self.n_classes, y, n)
         return self.place if y is None else self.place + self.label(y)[:, :, None, None]
 
     def params(self, x, y=None):
         """Numbers for the distribution of every pixel: (B, C, H, W, P)."""
-        h = self.first(x.contiguous(memory_format=torch.channels_last)) + self.context(y)    # (B, width, H, W)
+        x = check_images(self, x).contiguous(memory_format=torch.channels_last)
+        h = self.first(x) + self.context(y, len(x))                  # (B, width, H, W)
         for block in self.blocks:
             h = block(h)
         h = self.out(F.relu(self.mix(F.relu(h))))                    # (B, C·P, H, W)
@@ -81,7 +84,7 @@ class PixelCNN(nn.Module):
 
     def loss(self, batch):
         """Negative log-likelihood in nats per image: {"loss"}. ``batch`` is x, or (x, y) for a conditional model."""
-        return {"loss": -self.log_prob(*as_pair(batch)).mean()}
+        return {"loss": -self.log_prob(*expect.pair(batch)).mean()}
 
     def sample(self, n, y=None):
         """(n, C, H, W) images in [0, 1], pixel by pixel, remembering what the layers have computed."""
@@ -98,7 +101,7 @@ class PixelCNNCache:
     def __init__(self, model, x, y):
         n, _, _, width = x.shape
         self.x, self.i = x, -1
-        self.context = model.context(y).permute(2, 3, 0, 1).contiguous()           # (H, W, 1 or n, width)
+        self.context = model.context(y, n).permute(2, 3, 0, 1).contiguous()           # (H, W, 1 or n, width)
         self.first = ConvCache(model.first, n, width)
         self.blocks = [ConvCache(block.look, n, width) for block in model.blocks]
         self.last = [ConvCache(layer, n, width) for layer in (model.mix, model.out)]
@@ -163,7 +166,7 @@ class GatedPixelCNN(PixelCNN):
 
     def __init__(self, shape, *, width=24, n_blocks=5, first=7, size=3, head=None, n_classes=0):
         nn.Module.__init__(self)
-        self.shape, self.head, self.n_classes = tuple(shape), head or Head(), n_classes
+        self.shape, self.head, self.n_classes = expect.shape(shape), head or Head(), n_classes
         colours = shape[0]
         width = -(-width // colours) * colours
         self.first_above = RowsAboveConv2d(colours, width, first, "A")
@@ -176,7 +179,7 @@ class GatedPixelCNN(PixelCNN):
 
     def params(self, x, y=None):
         """Numbers for the distribution of every pixel: (B, C, H, W, P)."""
-        check_label(self.n_classes, y)
+        x, y = check_images(self, x), check_label(self.n_classes, y, len(x))
         x = x.contiguous(memory_format=torch.channels_last)
         v = self.first_above(x)                                      # (B, width, H, W)
         h = self.first(x) + v + self.place
@@ -186,8 +189,7 @@ class GatedPixelCNN(PixelCNN):
         return h.unflatten(1, (self.shape[0], -1)).movedim(2, -1)
 
     def start_cache(self, x, y=None):
-        check_label(self.n_classes, y)
-        return GatedPixelCNNCache(self, x, y)
+        return GatedPixelCNNCache(self, x, check_label(self.n_classes, y, len(x)))
 
 
 class GatedPixelCNNCache:

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from course_utils import expect
 from course_utils.distributions import Head, to_levels
-from course_utils.models.autoregressive.labels import check_label
+from course_utils.models.autoregressive.labels import check_images, check_label
 from course_utils.models.autoregressive.sampling import ancestral_sample
 from course_utils.nn.masked import MaskedConv2d, MaskedRowConv2d
 
@@ -107,7 +108,7 @@ class PixelRNN(nn.Module):
 
     def __init__(self, shape, *, layer=RowLSTM, width=32, n_layers=1, first=7, head=None):
         super().__init__()
-        self.shape, self.head = tuple(shape), head or Head()
+        self.shape, self.head = expect.shape(shape), head or Head()
         colours = shape[0]
         width = -(-width // colours) * colours                       # a multiple of the number of colours
         self.first = MaskedConv2d(colours, width, first, "A", colours)
@@ -120,6 +121,7 @@ class PixelRNN(nn.Module):
     def params(self, x, y=None):
         """Numbers for the distribution of every pixel: (B, C, H, W, P)."""
         check_label(0, y)
+        check_images(self, x)
         h = self.first(x) + self.place                               # (B, width, H, W)
         for layer in self.layers:
             h = h + layer(h)

@@ -9,12 +9,13 @@ Source of the caching: Ramachandran et al. 2017, arXiv:1704.06001.  Taught in ch
 import torch
 from torch.nn import functional as F
 
-from course_utils.distributions import inverse_cdf, tempered
+from course_utils import expect
+from course_utils.distributions import from_levels, inverse_cdf, tempered, to_levels
 
 
 def raster_order(shape):
     """Reading order of an image (C, H, W): rows, then columns, then colours. (C·H·W,) positions in ``x.flatten(1)``."""
-    channels, height, width = shape
+    channels, height, width = expect.shape(shape)
     return torch.arange(channels * height * width).view(channels, height * width).T.flatten()
 
 
@@ -62,18 +63,23 @@ def cached_sample(model, n, y=None, *, uniforms=None, start=None, known=None, te
 
 def _canvas(model, n, uniforms, start, known):
     like = next(model.parameters())
-    shape = (n, *model.shape)
+    shape = (expect.count(n), *model.shape)
     if uniforms is None:
         uniforms = torch.rand(shape, device=like.device, dtype=like.dtype)
-    if tuple(uniforms.shape) != shape:
-        raise ValueError(f"expected one uniform number per pixel, shape {shape}, got {tuple(uniforms.shape)}")
+    expect.inside(expect.floats(uniforms, "uniforms, one for each pixel,", *shape), "uniforms", 0, 1)
     if (start is None) != (known is None):
         raise ValueError("to complete an image give both start (the image) and known (true where it is kept)")
     x = torch.zeros(shape, device=like.device, dtype=like.dtype)
     if known is None:
         return x, uniforms, torch.zeros(model.shape, dtype=torch.bool)
-    known = known.expand(model.shape).cpu()
-    x[:, known] = start.to(like).expand(shape)[:, known]
+    try:
+        known = expect.booleans(known, "known").expand(model.shape).cpu()
+        start = expect.floats(start, "start").to(like).expand(shape)
+    except RuntimeError as error:
+        raise ValueError(f"expected start of shape {shape} and known of shape {model.shape}, or sizes of 1, "
+                         f"got {tuple(start.shape)} and {tuple(known.shape)}") from error
+    if known.any():
+        x[:, known] = from_levels(to_levels(start[:, known], model.head.levels), model.head.levels)
     return x, uniforms, known
 
 

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from course_utils import expect
 from course_utils.distributions import Head, to_levels
-from course_utils.models.autoregressive.labels import as_pair, check_label
+from course_utils.models.autoregressive.labels import check_images, check_label
 from course_utils.models.autoregressive.sampling import cached_sample, raster_order
 from course_utils.nn.mlp import MLP
 
@@ -66,7 +67,7 @@ class PixelTransformer(nn.Module):
 
     def __init__(self, shape, *, width=64, n_heads=4, n_blocks=3, head=None, n_classes=0):
         super().__init__()
-        self.shape, self.head, self.n_classes = tuple(shape), head or Head(), n_classes
+        self.shape, self.head, self.n_classes = expect.shape(shape), head or Head(), n_classes
         channels, rows, columns = shape
         self.token = nn.Embedding(self.head.levels, width)
         self.start = nn.Embedding(max(n_classes, 1), width)          # the first token: "begin", or "begin a 7"
@@ -87,11 +88,12 @@ class PixelTransformer(nn.Module):
 
     def first_token(self, n, y=None):
         """(n, width)"""
-        check_label(self.n_classes, y)
+        y = check_label(self.n_classes, y, n)
         return self.start.weight.expand(n, -1) if y is None else self.start(y)
 
     def params(self, x, y=None):
         """Numbers for the distribution of every pixel: (B, C, H, W, P)."""
+        check_images(self, x)
         tokens = to_levels(x, self.head.levels).long().flatten(1)[:, self.order]   # (B, D) in reading order
         before = torch.cat([self.first_token(len(x), y)[:, None], self.token(tokens[:, :-1])], 1)
         h = before + self.places()                                   # (B, D, width)
@@ -109,7 +111,7 @@ class PixelTransformer(nn.Module):
 
     def loss(self, batch):
         """Negative log-likelihood in nats per image. ``batch`` is x, or (x, y) for a conditional model."""
-        return {"loss": -self.log_prob(*as_pair(batch)).mean()}
+        return {"loss": -self.log_prob(*expect.pair(batch)).mean()}
 
     def sample(self, n, y=None):
         """(n, C, H, W) images in [0, 1], token by token, with the keys and values of earlier tokens remembered."""

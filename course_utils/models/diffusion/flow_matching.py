@@ -6,9 +6,10 @@ Here the clock runs the other way: t = 0 is noise, t = 1 is data (Lipman et al. 
 import torch
 from torch import nn
 
+from course_utils import expect
 from course_utils.distributions import standard_normal
 from course_utils.models.diffusion import samplers
-from course_utils.models.diffusion.process import hidden
+from course_utils.models.diffusion.process import hidden, known
 from course_utils.nn.conditioning import AdaptiveMLP
 from course_utils.nn.unet import UNet
 
@@ -69,17 +70,19 @@ class FlowMatching(nn.Module):
 
     def loss(self, batch):
         r""":math:`\mathbb E\|(x-\epsilon) - u_\theta(x_t, t)\|^2`, summed over the event; ``batch`` is x or (x, y)."""
-        x, y = batch if isinstance(batch, tuple) else (batch, None)
+        x, y = expect.pair(batch)
+        expect.floats(x, "x", "B", *self.shape, like=self)
         x, eps = (x - self.centre) / self.spread, torch.randn_like(x)
         t = self.times(len(x), x.device)
         x_t = straight_path(x, eps, t.view(-1, *[1] * (x.dim() - 1)))
-        answer = self.network(x_t, t, hidden(y, self.drop_label, self.network))
+        answer = self.network(x_t, t, hidden(y, len(x), self.drop_label, self.network))
         return {"loss": (x - eps - answer).square().flatten(1).sum(1).mean()}
 
     @torch.no_grad()
     def sample(self, n, y=None, n_steps=20, s=1.0, solver=samplers.heun):
         """``(n, ...event)`` along the learned field from noise, in equal steps; labels ``y`` with guidance ``s``."""
-        x = standard_normal(*self.shape, like=self.centre).sample((n,))
+        x = standard_normal(*self.shape, like=self.centre).sample((expect.count(n),))
+        y = known(y, n, self.network)
         field = self.velocity if y is None else samplers.classifier_free(self.velocity, y, s)
         x = samplers.final(solver(field, x, torch.linspace(0, 1, n_steps + 1).tolist()))
         return self.centre + self.spread * x

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.distributions import Normal
 
+from course_utils import expect
 from course_utils.distributions import standard_normal
 from course_utils.models.diffusion import samplers
 from course_utils.models.diffusion.schedule import cosine_schedule
@@ -168,12 +169,14 @@ class Diffusion(nn.Module):
 
         Summed over the event, averaged over the batch; ``batch`` is x or (x, y). (Ho, Jain & Abbeel 2020, eq. 14.)
         """
-        x, y = batch if isinstance(batch, tuple) else (batch, None)
+        x, y = expect.pair(batch)
+        expect.floats(x, "x", "B", *self.shape, like=self)
         x_0, eps = self.inside(x), torch.randn_like(x)
         t = torch.randint(1, self.schedule.n_steps + 1, (len(x),), device=x.device)  # 1…T, both ends included
         alpha_bar = self.schedule.at(t, x)
         x_t = q_sample(x_0, alpha_bar, eps)
-        answer = self.network(x_t, (t / self.schedule.n_steps).to(x.dtype), hidden(y, self.drop_label, self.network))
+        y = hidden(y, len(x), self.drop_label, self.network)
+        answer = self.network(x_t, (t / self.schedule.n_steps).to(x.dtype), y)
         return {"loss": (self.reading.target(x_0, eps, alpha_bar) - answer).square().flatten(1).sum(1).mean()}
 
     def elbo(self, x, y=None, n_times=None):
@@ -184,6 +187,8 @@ class Diffusion(nn.Module):
         ``n_times``: take that many steps t at random, one in each equal part of 2…T, instead of all: unbiased.
         (Ho, Jain & Abbeel 2020, eq. 5.)
         """
+        expect.floats(x, "x", "B", *self.shape, like=self)
+        y = known(y, len(x), self.network)
         x_0, schedule = self.inside(x), self.schedule
         total = -prior_kl(x_0, schedule.alpha_bar[-1].item())
         if self.last is None:                                        # the density of x, not that of x_0
@@ -203,16 +208,25 @@ class Diffusion(nn.Module):
     @torch.no_grad()
     def sample(self, n, y=None, times=None, s=1.0):
         """``(n, ...event)`` by the posterior of each step, all T unless ``times`` says which; guided by ``s``."""
-        x = standard_normal(*self.shape, like=self.centre).sample((n,))
+        x = standard_normal(*self.shape, like=self.centre).sample((expect.count(n),))
+        y = known(y, n, self.network)
         denoise = self.denoise if y is None else samplers.classifier_free(self.denoise, y, s)
         times = range(self.schedule.n_steps, -1, -1) if times is None else times
         return self.outside(samplers.final(samplers.ancestral(denoise, x, self.schedule, times)))
 
 
-def hidden(y, probability, network):
+def known(y, n, network):
+    """Labels ``(n,)`` that ``network`` knows, as they are, or None: it was made with ``n_classes``, or takes none."""
+    if y is not None and not network.condition.n_classes:
+        raise ValueError("expected no labels, since the network was made without n_classes; got some")
+    return None if y is None else expect.labels(y, n, network.condition.n_classes)
+
+
+def hidden(y, n, probability, network):
     """Labels ``(B,)`` of which a share is replaced by the one that means "none given"."""
     if y is None:
         return None
+    y = known(y, n, network)
     return torch.where(torch.rand(len(y), device=y.device) < probability, network.condition.n_classes, y)
 
 

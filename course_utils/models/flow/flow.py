@@ -15,7 +15,8 @@ from torch import nn
 from torch.distributions import TransformedDistribution, constraints
 from torch.distributions.transforms import Transform
 
-from course_utils.distributions import StandardNormal
+from course_utils import expect
+from course_utils.distributions import StandardNormal, to_levels
 
 # Formulas -------------------------------------------------------------------------------------------------------------
 
@@ -104,12 +105,21 @@ class Inverted(nn.Module):
 class Flow(nn.Module):
     """A base distribution and a list of layers. ``base``: a module that returns the distribution of z when called.
 
-    With layers that take a label the batch is ``(x, y)``, and scores and samples want ``y`` too.
+    ``shape``: that of one example, if it is not the base's. With ``n_classes`` the batch is ``(x, y)``, and scores and
+    samples want the labels ``y`` too.
     """
 
-    def __init__(self, base, transforms):
+    def __init__(self, base, transforms, shape=None, n_classes=0):
         super().__init__()
         self.base, self.chain = base, Chain(*transforms)
+        self.shape, self.n_classes = tuple(base().event_shape if shape is None else shape), n_classes
+
+    def check_label(self, y, n):
+        """``y``, or a ValueError: a flow with classes needs labels ``(n,)``, one without takes none."""
+        if (y is None) != (self.n_classes == 0):
+            want = "labels y, (B,) integers" if self.n_classes else "no y: this flow is not class-conditional"
+            raise ValueError(f"expected {want}; got {'none' if y is None else 'labels'}")
+        return None if y is None else expect.labels(y, n, self.n_classes)
 
     def forward(self, x, y=None):
         """(z, log_det) of points or images x."""
@@ -123,23 +133,24 @@ class Flow(nn.Module):
 
     def log_prob(self, x, y=None):
         """Exact log-density, ``(B,)`` nats."""
-        z, log_det = self.chain(x, y)
+        expect.floats(x, "x", "B", *self.shape, *[1] * (x.dim() - 1 - len(self.shape) if torch.is_tensor(x) else 0),
+                      like=self)
+        z, log_det = self.chain(x, self.check_label(y, len(x)))
         return change_of_variables(self.base().log_prob(z), log_det)
 
     def loss(self, batch):
         """Negative log-likelihood in nats, averaged over the batch."""
-        x, y = batch if isinstance(batch, (tuple, list)) else (batch, None)
-        return {"loss": -self.log_prob(x, y).mean()}
+        return {"loss": -self.log_prob(*expect.pair(batch)).mean()}
 
     @torch.no_grad()
     def sample(self, n, y=None, temperature=1.0):
         r"""``n`` draws. ``temperature`` T scales the noise of a Gaussian base: z = mean + T ε."""
-        base = self.base()
+        base, y = self.base(), self.check_label(y, expect.count(n))
         z = base.sample((n,))
         if temperature != 1:
             if not isinstance(self.base, StandardNormal):
                 raise ValueError(f"temperature scales a Gaussian base; this one is a {type(self.base).__name__}")
-            z = base.mean + temperature * (z - base.mean)
+            z = base.mean + expect.number(temperature, "temperature", low=0) * (z - base.mean)
         return self.chain.inverse(z, y)
 
 
@@ -161,7 +172,9 @@ class Dequantised(nn.Module):
 
     def log_weights(self, x, k):
         """log of :math:`p(y_i) K^{-D}` for k draws of the noise, ``(k, B)`` nats: the mean of exp is P(x)."""
-        y = self.dequantise(x.expand(k, *x.shape).flatten(0, 1), self.levels)
+        expect.floats(x, "images", "B", *self.flow.shape, like=self.flow)
+        to_levels(x, self.levels)                                    # refuses what lies between the levels
+        y = self.dequantise(x.expand(expect.count(k, "k"), *x.shape).flatten(0, 1), self.levels)
         return (self.flow.log_prob(y) - x[0].numel() * math.log(self.levels)).unflatten(0, (k, -1))
 
     def elbo(self, x):

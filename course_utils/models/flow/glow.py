@@ -204,7 +204,8 @@ def glow(shape=(1, 28, 28), n_scales=2, depth=4, width=32, limit=2.0, first=(), 
 
     ``first``: layers before the first squeeze, such as ``[Logit(0.05)]``. Both sides must halve ``n_scales`` times.
     """
-    return Flow(StandardNormal(math.prod(shape)), [*first, _scale(shape, n_scales, depth, width, limit, conv)])
+    return Flow(StandardNormal(math.prod(shape)), [*first, _scale(shape, n_scales, depth, width, limit, conv)],
+                shape)
 
 
 def _scale(shape, n_scales, depth, width, limit, conv):

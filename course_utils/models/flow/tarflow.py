@@ -71,4 +71,4 @@ def tarflow(shape, block, *, patch=2, n_flows=4, width=64, n_blocks=2, n_classes
         blocks = [block(width) for _ in range(n_blocks)]
         network = TokenNetwork(n_tokens, n_values, width, blocks, n_classes)
         layers += [MaskedAffine(network, limit), Reversed()]
-    return Flow(StandardNormal((n_tokens, n_values)), layers[:-1])
+    return Flow(StandardNormal((n_tokens, n_values)), layers[:-1], shape, n_classes)

@@ -18,6 +18,7 @@ from torch import nn
 from torch.distributions import Independent, Uniform
 from torch.nn.functional import one_hot
 
+from course_utils import expect
 from course_utils.distributions import StandardNormal
 from course_utils.models.gan import objectives
 from course_utils.nn.conv import square
@@ -46,7 +47,8 @@ class GAN(nn.Module):
         "real" and "fake" are the critic's mean logits. The fakes are detached: this loss trains the critic only.
         """
         x, *y = batch if isinstance(batch, tuple) else (batch,)
-        fake = self.draw(len(x), *y).detach()
+        fake = self.draw(len(expect.floats(x, "x", like=self)), *y).detach()
+        expect.same_shape(real=x, fake=fake)
         real_logits, fake_logits = self.critic(x, *y), self.critic(fake, *y)
         adversarial = self.objective(real_logits, fake_logits).critic.mean()
         terms = {"loss": adversarial, "adversarial": adversarial, "real": real_logits.mean(),
@@ -59,6 +61,7 @@ class GAN(nn.Module):
     def generator_loss(self, batch):
         """``{"loss"}``, the mean over the batch. The gradient flows through the critic into the generator."""
         x, *y = batch if isinstance(batch, tuple) else (batch,)
+        expect.floats(x, "x", like=self)
         with torch.no_grad():
             real_logits = self.critic(x, *y)             # moves only a loss of pairs
         fake_logits = self.critic(self.draw(len(x), *y), *y)
@@ -66,7 +69,7 @@ class GAN(nn.Module):
 
     def draw(self, n, y=None):
         """``n`` fakes through which a gradient can pass."""
-        z = self.prior().sample((n,))                    # (n, L)
+        z = self.prior().sample((expect.count(n),))                    # (n, L)
         return self.generator(z) if y is None else self.generator(z, y)
 
     @torch.no_grad()
@@ -100,7 +103,7 @@ class Generator(nn.Module):
         self.network, self.n_classes = network, n_classes
 
     def forward(self, z, y=None):
-        check_label(y, self.n_classes)
+        check_label(y, self.n_classes, len(z))
         return self.network(z if y is None else torch.cat([z, one_hot(y, self.n_classes).to(z)], dim=1))
 
 
@@ -122,17 +125,19 @@ class Critic(nn.Module):
             nn.init.normal_(self.looked_for.weight, std=n_features**-0.5)
 
     def forward(self, x, y=None):
-        check_label(y, self.n_classes)
+        check_label(y, self.n_classes, len(x))
         f = self.features(x)                             # (B, F)
         logits = self.head(f).squeeze(1)
         return logits if y is None else logits + (self.looked_for(y) * f).sum(1)
 
 
-def check_label(y, n_classes):
+def check_label(y, n_classes, n):
     """A label where there must be one, and none where there must be none."""
     if (y is None) != (n_classes is None):
         wanted = "no label" if n_classes is None else f"a label y below {n_classes}"
-        raise ValueError(f"this network wants {wanted}, and got {'none' if y is None else 'one'}")
+        raise ValueError(f"expected {wanted}, got {'none' if y is None else 'one'}")
+    if y is not None:
+        expect.labels(y, n, n_classes)
 
 
 class Waves(nn.Module):

@@ -1,0 +1,135 @@
+"""Every public edge names what was expected and what came: all factories and public functions, given wrong inputs.
+
+A model is found in the list of ``test_protocol``, a function by looking into the modules, and each is tried with wrong
+inputs of every kind. A new model without guards, or a new function of which nothing is said here, fails.
+"""
+
+import inspect
+import math
+import re
+
+import pytest
+import torch
+from test_protocol import CASES, made
+
+NAMES_WHAT_CAME = r"(?si)expected.*\b(got|found)\b"                # "found": torch's distributions say it so
+
+
+def spoilt_floats(x):
+    """Wrong versions of a tensor of floats, by kind. What a model is given instead must be refused."""
+    yield "a list", x.tolist()
+    yield "integers", (255 * x).clamp(0, 255).to(torch.uint8)
+    yield "booleans", x > 0.5
+    yield "another precision", x.to(torch.float32 if x.dtype == torch.float64 else torch.float64)
+    yield "one example", x[0]
+    yield "one dimension more", x.unsqueeze(1)
+    yield "a size more", torch.cat([x, x[..., :1]], -1)
+    yield "a size less", x[..., :-1]
+    yield "no examples", x[:0]
+    if x.dim() == 4:
+        yield "no channel", x[:, 0]
+        yield "two channels more", x.repeat(1, 3, 1, 1)
+        yield "flat", x.flatten(1)
+    if x.dim() == 2:
+        yield "a row of numbers", x[:, 0]
+
+
+def spoilt_labels(y):
+    yield "a column", y[:, None]
+    yield "floats", y.float()
+    yield "booleans", y > 0
+    yield "one too many", torch.cat([y, y[:1]])
+    yield "a single one", y[:1]
+    yield "out of range", torch.full_like(y, 10_000)
+    yield "just out of range", torch.cat([y[:-1], y.max()[None] + 1])
+    yield "negative", torch.cat([y[:-1], torch.tensor([-1])])
+    yield "none", None
+
+
+WRONG_COUNTS = {"none": 0, "fewer than none": -1, "a fraction": 2.5, "a word": "3", "True": True, "NaN": math.nan}
+
+# What a model may take although the walk calls it spoilt, with the reason.
+UNCONDITIONAL = "one network for both: without labels it is the unconditional model"
+FINE = {
+    ("diffusion given the class, U-Net", "none"): UNCONDITIONAL,
+    ("flow matching of points given the class", "none"): UNCONDITIONAL,
+    ("logistic regression", "no channel"): "it flattens: the same pixels, the same answer",
+    ("logistic regression", "flat"): "it flattens",
+    ("logistic regression", "one dimension more"): "it flattens",
+    ("linear autoencoder", "one dimension more"): "a linear layer reads the last dimension: the same answer",
+    ("small CNN", "a size more"): "it takes images of any size",
+    ("small CNN", "a size less"): "it takes images of any size",
+}
+
+
+def calls(case):
+    """Every public way to hand a batch to a model: name, function of (x, y)."""
+    model = made(case)
+    yield "the objective", lambda x, y: case.objective(model)(x if y is MISSING else (x, y))
+    for method in {"log_prob", "elbo"} & set(case.has.split()):
+        yield method, lambda x, y, method=method: getattr(model, method)(x, *[y] * (y is not MISSING and case.given))
+
+
+MISSING = object()
+
+
+def parts(case):
+    batch = case.batch()
+    return batch if isinstance(batch, tuple) else (batch, MISSING)
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
+def test_a_model_refuses_what_is_no_batch_of_its_own(case):
+    x, y = parts(case)
+    silent = []
+    for where, call in calls(case):
+        call(x, y)                                                    # the right ones are taken
+        for kind, wrong in spoilt_floats(x):
+            if (case.name, kind) not in FINE:
+                silent += refuses(f"{where} of {kind}", call, wrong, y)
+        if y is not MISSING and not (where == "log_prob" and not case.given):
+            for kind, wrong in spoilt_labels(y):
+                if (case.name, kind) in FINE:
+                    continue
+                silent += refuses(f"{where} of labels: {kind}", call, x, wrong)
+        bad = x.clone()
+        bad.view(-1)[3] = math.nan
+        silent += refuses(f"{where} of NaN", call, bad, y, honest=True)
+    assert not silent, "\n" + "\n".join(silent)
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES if "sample" in case.has])
+def test_a_model_draws_a_whole_number_of_samples_from_one(case):
+    model, silent = made(case), []
+    _, y = parts(case)
+    for kind, n in WRONG_COUNTS.items():
+        silent += refuses(f"sample({n!r}), {kind}", model.sample, n, *[y] * case.given)
+    if case.given:
+        for kind, wrong in spoilt_labels(y):
+            if (case.name, kind) in FINE:
+                continue
+            silent += refuses(f"sample with labels: {kind}", model.sample, len(y), wrong)
+    elif "y" in inspect.signature(model.sample).parameters:
+        silent += refuses("sample with labels it cannot use", model.sample, 3, torch.zeros(3).long())
+    assert not silent, "\n" + "\n".join(silent)
+
+
+def refuses(what, call, *given, honest=False):
+    """[] if ``call(*given)`` raises a ValueError that names both sides, else what happened. honest: NaN may answer."""
+    try:
+        result = call(*given)
+    except ValueError as error:
+        return [] if re.search(NAMES_WHAT_CAME, str(error)) else [f"{what}: says only {str(error)[:150]}"]
+    except Exception as error:
+        return [f"{what}: {type(error).__name__}: {str(error)[:150]}"]
+    if honest and not finite(result):
+        return []
+    return [f"{what}: nothing was said"]
+
+
+def finite(result):
+    if isinstance(result, dict):
+        return all(finite(value) for value in result.values())
+    if isinstance(result, (tuple, list)):
+        return all(finite(value) for value in result)
+    return not torch.is_tensor(result) or bool(result.isfinite().all())
