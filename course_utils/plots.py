@@ -25,7 +25,8 @@ STYLE = {
 
 
 def style():
-    """Use the course's look for every figure of this process."""
+    """Use the course's look for every figure of this process, whatever matplotlibrc or style was there before."""
+    plt.rcdefaults()                                                 # keeps the backend
     plt.rcParams.update(STYLE)
 
 

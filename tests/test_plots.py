@@ -54,3 +54,16 @@ def test_javascript_has_the_colours_of_python():
     text = (Path(widgets.__file__).parent / "js" / "common.js").read_text()
     named = dict(re.findall(r"(\w+): \"(#[0-9A-F]{6})\"", text))
     assert [named[name] for name in ("blue", "orange", "green", "red", "pink", "sky")] == plots.PALETTE[:6]
+
+
+@pytest.mark.parametrize("settings", [
+    "dark_background", {"text.usetex": True}, {"axes.facecolor": "black", "xtick.color": "white"}, {"font.size": 30},
+    {"image.origin": "lower"}, {"axes.grid": True}])
+def test_the_look_of_the_course_does_not_depend_on_the_users_own_settings(settings):
+    backend = plt.get_backend()
+    with plt.rc_context():
+        plots.style()
+        ours = dict(plt.rcParams)
+        plt.style.use(settings)
+        plots.style()
+        assert dict(plt.rcParams) == ours and plt.get_backend() == backend

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import tempfile
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from course_utils import expect
 from course_utils.data import handwriting
 from course_utils.data.names import NAMES, WITHOUT_FILES
 
@@ -130,7 +132,12 @@ def default_data_dir() -> Path:
     checkout = Path(__file__).resolve().parents[2]
     if (checkout / "pyproject.toml").is_file() and (checkout / "data").is_dir():
         return checkout / "data"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "course_utils"
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "course_utils"
+    try:
+        return Path.home() / ".cache" / "course_utils"
+    except RuntimeError:                                             # no HOME, and a user without an entry
+        return Path(tempfile.gettempdir()) / "course_utils"
 
 
 def on_disk(name: str, data_dir: str | Path = "") -> bool:
@@ -156,7 +163,7 @@ def to_levels(images: Tensor, levels: int) -> Tensor:
 
 def binarise(x: Tensor) -> Tensor:
     """One Bernoulli draw per pixel with probability x in [0, 1] (Salakhutdinov & Murray 2008): floats 0 or 1."""
-    return torch.bernoulli(x)
+    return torch.bernoulli(expect.inside(expect.floats(x, "x", "B", ...), "x", 0, 1))
 
 
 def dequantise(x: Tensor, levels: int = 256) -> Tensor:
@@ -253,6 +260,12 @@ def _read_idx_set(folder: Path, name: str) -> tuple[Split, Split]:
         if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
             raise _damaged(name, folder / _IDX_SETS[name][0] / "raw", folder,
                            f"{len(images)} images but {len(labels)} labels")  # fmt: skip
+        if labels.max() >= (n_classes := len(_IDX_SETS[name][1])):
+            raise _damaged(name, folder / _IDX_SETS[name][0] / "raw", folder,
+                           f"a label {int(labels.max())}, where there are {n_classes} classes")  # fmt: skip
+    if parts[0].shape[1:] != parts[2].shape[1:]:
+        raise _damaged(name, folder / _IDX_SETS[name][0] / "raw", folder,
+                       f"training images of {tuple(parts[0].shape[1:])} but test images of {tuple(parts[2].shape[1:])}")
     return Split(parts[0][:, None], parts[1].long()), Split(parts[2][:, None], parts[3].long())
 
 
@@ -267,6 +280,8 @@ def _read_idx(path: Path, name: str, folder: Path) -> Tensor:
         raise _damaged(name, path, folder, "it does not start as an IDX file of bytes")
     n_dims = content[3]
     shape = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(n_dims)]
+    if n_dims == 0 or 0 in shape:
+        raise _damaged(name, path, folder, f"its header announces nothing: shape {tuple(shape)}")
     wanted = 4 + 4 * n_dims + torch.Size(shape).numel()
     if len(content) != wanted:
         raise _damaged(name, path, folder, f"{len(content)} bytes where its header announces {wanted}")

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -57,7 +58,10 @@ def cache_folder():
     root = Path(__file__).resolve().parents[2]
     if (root / "pyproject.toml").is_file() and (root / "notebooks").is_dir():
         return root / "build" / "cache"
-    home = Path.home()
+    try:
+        home = Path.home()
+    except RuntimeError:                                             # no HOME, and a user without an entry
+        return Path(tempfile.gettempdir()) / "deep-generative-course"
     by_platform = {"darwin": home / "Library" / "Caches", "win32": home / "AppData" / "Local"}
     return by_platform.get(sys.platform, home / ".cache") / "deep-generative-course"
 

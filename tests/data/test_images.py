@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from course_utils.data import images
+from course_utils.training import cache
 
 
 def write_idx(path, tensor, compress):
@@ -105,6 +106,44 @@ def test_damaged_files_are_named(file, harm, mnist_dir):
     with pytest.raises(images.DamagedData) as caught:
         images.load("mnist", data_dir=mnist_dir)
     assert str(path) in str(caught.value) and "images.download('mnist'" in str(caught.value)
+
+
+@pytest.mark.parametrize("part, images_of, labels_of, said", [
+    ("t10k", torch.zeros(0, 28, 28), torch.zeros(0), r"shape \(0, 28, 28\)"),
+    ("train", torch.zeros(60, 0, 28), torch.zeros(60), r"shape \(60, 0, 28\)"),
+    ("t10k", torch.zeros(20, 28, 28), torch.full((20,), 200), "a label 200, where there are 10 classes"),
+    ("train", torch.zeros(60, 28, 28), torch.full((60,), 10), "a label 10, where there are 10 classes"),
+    ("t10k", torch.zeros(20, 32, 32), torch.zeros(20), r"of \(28, 28\) but test images of \(32, 32\)"),
+    ("t10k", torch.zeros(20, 28, 28), torch.zeros(19), "20 images but 19 labels"),
+])
+def test_whole_files_that_tell_nonsense_are_damaged_too(part, images_of, labels_of, said, mnist_dir):
+    raw = mnist_dir / "MNIST" / "raw"
+    for file in (f"{part}-images-idx3-ubyte", f"{part}-images-idx3-ubyte.gz"):
+        (raw / file).unlink(missing_ok=True)
+    write_idx(raw / f"{part}-images-idx3-ubyte", images_of.to(torch.uint8), compress=False)
+    write_idx(raw / f"{part}-labels-idx1-ubyte", labels_of.to(torch.uint8), compress=False)
+    with pytest.raises(images.DamagedData, match=said):
+        images.load("mnist", data_dir=mnist_dir)
+
+
+def test_folders_are_found_without_a_home(monkeypatch, tmp_path):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(images.Path, "home", no_home)
+    monkeypatch.setattr(images, "__file__", str(tmp_path / "a" / "b" / "c.py"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert images.default_data_dir().name == "course_utils" and not images.on_disk("mnist")
+    monkeypatch.setattr(cache, "__file__", str(tmp_path / "a" / "b" / "c.py"))
+    monkeypatch.delenv("COURSE_CACHE", raising=False)
+    assert cache.cache_folder().name == "deep-generative-course"
+
+
+@pytest.mark.parametrize("x", [torch.tensor([1.5]), torch.tensor([-0.1]), torch.tensor([float("nan")]),
+                               torch.tensor([1])])
+def test_only_probabilities_are_drawn_from(x):
+    with pytest.raises(ValueError, match="expected x.*got"):
+        images.binarise(x)
 
 
 def test_damaged_cifar10_is_named(tmp_path):
