@@ -137,10 +137,13 @@ def probabilities(p, name, *wanted):
 
 
 def outcomes(**tensors):
-    """Rows of probabilities ``(..., K)`` of one shape."""
-    same_shape(**tensors)
+    """Rows of probabilities ``(..., K)`` of one shape; a single row ``(K,)`` may stand beside many."""
     for name, p in tensors.items():
         probabilities(p, name, ..., "K")
+    shapes = {tuple(p.shape) for p in tensors.values()}
+    if len({shape[-1] for shape in shapes}) > 1 or len({shape for shape in shapes if len(shape) > 1}) > 1:
+        raise ValueError(f"expected {' and '.join(tensors)} of one shape (..., K), or one a single row (K,), got "
+                         + " and ".join(str(tuple(p.shape)) for p in tensors.values()))
 
 
 def labels(y, n, n_classes=None, name="labels y"):

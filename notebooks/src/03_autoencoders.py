@@ -35,6 +35,7 @@ from course_utils.chapter import pick_budget, pick_device, pick_seed, record
 from course_utils.data import images
 from course_utils.exercises import check, reveal, score
 from course_utils.models import autoencoder
+from course_utils.models.autoencoder import squared_error  # noqa: F401  (quoted: its default error)
 from course_utils.nn.mlp import MLP
 
 plots.style()
