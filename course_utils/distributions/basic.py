@@ -11,8 +11,7 @@ class Event(D.Independent):
     """``D.Independent`` that never broadcasts an event: images (B, H, W) are none of shape (B, 1, H, W)."""
 
     def log_prob(self, value):
-        batch = ("B" if size == 1 else size for size in self.batch_shape)   # one distribution may score many values
-        return super().log_prob(expect.floats(value, "x", ..., *batch, *self.event_shape))
+        return super().log_prob(expect.floats(value, "x", ..., *self.event_shape))
 
 
 def gaussian(mu, log_var):
