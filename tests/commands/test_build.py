@@ -535,6 +535,14 @@ def test_an_unsound_exercise_is_refused(workshop, tmp_path):
         assert any(said in line for line in problems_of(workshop())), said
 
 
+def test_a_source_that_is_not_utf8_is_named_with_its_line(workshop):
+    path = workshop()
+    path.write_bytes(path.read_bytes().replace(b"# # Title", "# # Titel, gew\xf6hnlich".encode("latin-1")))
+    result = CliRunner().invoke(build.main, ["97", "--check", "--src", str(path.parent), "--out", str(path.parent)])
+    assert result.exit_code == 1 and "the byte 0xf6 is not UTF-8 text; save the file as UTF-8" in result.output
+    assert f"{path.name}:2:" in result.output.replace("\n", "")
+
+
 def test_a_quoted_answer_is_refused(workshop, tmp_path):
     """Also under another name, inside a class, and with other spacing."""
     library = tmp_path / "modules" / "quoted_library.py"

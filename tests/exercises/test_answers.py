@@ -25,6 +25,7 @@ def test_the_exercises_of_the_course_are_sound(exercise):
     assert validate(exercise) == []
 
 
+@pytest.mark.timeout(900)  # a dozen short trainings
 @pytest.mark.parametrize("exercise", [e for e in EXERCISES if e.kind == "build"], ids=lambda e: e.id)
 def test_the_models_to_build_are_sound(exercise):
     """The same for those that train, with one seed; and they pass with room to spare for another."""

@@ -121,6 +121,8 @@ def select(folder, chapters=()):
     available = sources(folder)
     if not available:
         raise ValueError(f"no chapter sources (NN_topic.py) in {folder}; run this in the course's folder or name --src")
+    for path in available:
+        _is_utf8(path)
     chosen = set()
     for name in chapters:
         stem = Path(name).stem
@@ -129,6 +131,17 @@ def select(folder, chapters=()):
             raise ValueError(f"no chapter {name!r} in {folder}; there are {', '.join(p.stem for p in available)}")
         chosen.update(found)
     return [p for p in available if not chapters or p in chosen]
+
+
+def _is_utf8(path):
+    """ValueError naming file and line where a source is not UTF-8 text, as an editor may save it."""
+    data = path.read_bytes()
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        what = f"the byte 0x{data[error.start]:02x} is not UTF-8 text; save the file as UTF-8"
+        raise ValueError(f"{path}:{line}: {what}") from None
 
 
 def read(path):
