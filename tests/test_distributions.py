@@ -208,3 +208,22 @@ def test_the_entropy_of_one_gaussian_is_its_closed_form():
 def test_a_mixture_says_which_shapes_it_expected(arguments):
     with pytest.raises(ValueError, match="expected"):
         distributions.GaussianMixture(*arguments)
+
+
+def test_images_on_levels_are_a_distribution_over_all_of_them():
+    """Two pixels of three levels: nine probabilities with sum 1, and samples that follow them (false alarm 1e-6)."""
+    head = distributions.LevelHead(torch.nn.Unflatten(1, (6, 1, 2)), distributions.Head(levels=3, mixtures=2))
+    numbers = torch.randn(1, 12).double()
+    images = head(numbers)
+    nine = torch.cartesian_prod(torch.arange(3), torch.arange(3)).view(9, 1, 1, 2).double() / 2
+    log_p = torch.stack([images.log_prob(one[None])[0] for one in nine])
+    checks.close(log_p.exp().sum(), 1.0, what="nine images")
+    drawn = head(numbers.expand(20_000, 12)).sample().view(-1, 2).mul(2).round().long() @ torch.tensor([3, 1])
+    checks.frequencies(torch.bincount(drawn, minlength=9), log_p.exp(), what="samples")
+
+
+def test_the_unit_cube_has_density_one():
+    cube = distributions.UnitCube(1, 2, 3)()
+    x = cube.sample((50,))
+    assert x.shape == (50, 1, 2, 3) and ((x >= 0) & (x < 1)).all()
+    assert torch.equal(cube.log_prob(x), torch.zeros(50))

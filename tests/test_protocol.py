@@ -85,7 +85,7 @@ def masked_flow():
 
 def cube_flow():
     log_p = torch.randn(1, 4, 4, 5).log_softmax(-1)
-    flow = coupling.cube_flow(log_p, lambda n: nn.Conv2d(1, n, 3, padding=1), 2, 4)
+    flow = coupling.cube_flow(log_p, 2, (8,), 4)
     return Dequantised(flow, 5, images.dequantise)
 
 

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from copy import deepcopy
 from types import SimpleNamespace
 
@@ -531,3 +532,35 @@ def test_posterior_lab_in_javascript_is_exact(tmp_path, examples):
         elbo = numbers["reconstruction"] - numbers["kl"]
         expected = -90 - torch.distributions.kl_divergence(q, posterior).item()
         assert elbo == pytest.approx(expected, abs=2e-3)
+
+
+@node
+def test_spline_flow_in_javascript_is_pythons(tmp_path):
+    """f and f' at 200 points, for knots that rise and for knots that have to be pushed up; and mass 1 of p(x)."""
+    family = sys.modules["course_utils.widgets.spline_flow"]
+
+    at = np.linspace(-3.6, 3.6, 200)
+    for heights in (family.START, (2.9, -2.9, 0.0, 0.0, 2.0), (-2.9,) * 5, (2.9,) * 5):
+        data = {"places": family.PLACES, "end": family.END, "gap": family.GAP}
+        script = "return given.at.map((v) => demo.spline.at(demo.spline.knots(given.data, given.heights), v))"
+        got = np.array(run_node(tmp_path, "spline_flow", script, {"at": at.tolist(), "data": data, "heights": heights}))
+        f, slope = family.curve(at, heights)
+        np.testing.assert_allclose(got, np.stack([f, slope], 1), atol=1e-9)
+        assert (slope > 0).all(), "the curve rises"
+        fine = np.linspace(-9, 9, 40_001)
+        f, slope = family.curve(fine, heights)
+        mass = (np.exp(-0.5 * f**2) / np.sqrt(2 * np.pi) * slope).sum() * (fine[1] - fine[0])
+        assert abs(mass - 1) < 2e-3
+
+
+def test_flow_demos_name_what_does_not_fit():
+    stages = [(torch.zeros(9, 2), torch.zeros(9))] * 3
+    with pytest.raises(ValueError, match="at least one flow"):
+        widgets.layer_morph({}, side=3)
+    with pytest.raises(ValueError, match=r"bent: expected stages of 16 points"):
+        widgets.layer_morph({"bent": stages}, side=4)
+    frames = torch.rand(1, 2, 3, 4, 1, 5, 5)
+    with pytest.raises(ValueError, match=r"expected frames \(2, 2, 3, M, 1, H, W\)"):
+        widgets.flow_images(frames, [0.0, 1.0], [-1.0, 0.0, 1.0], ["one", "two"])
+    with pytest.raises(ValueError, match="two or more strengths that rise"):
+        widgets.flow_images(frames, [0.0, 1.0], [1.0, 0.0, -1.0], ["one"])

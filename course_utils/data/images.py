@@ -172,7 +172,7 @@ def dequantise(x: Tensor, levels: int = 256) -> Tensor:
     The bin has the full width 1/K: 1/256 for 256 levels, 1/17 for the 17 of the digits.
     (Uria, Murray & Larochelle 2013, arXiv:1306.0186; Theis et al. 2016, section 3.1, arXiv:1511.01844.)
     """
-    return ((levels - 1) * x + torch.rand_like(x)) / levels
+    return (torch.round((levels - 1) * x) + torch.rand_like(x)) / levels
 
 
 def binarised(data: Data, seed: int = 0) -> Data:

@@ -12,7 +12,7 @@ come from one tested place and nobody writes a Gaussian constant twice.
 
 from course_utils.distributions.basic import StandardNormal, UnitCube, bernoulli, gaussian, standard_normal
 from course_utils.distributions.divergences import entropy_of, jensen_shannon, kl_divergence
-from course_utils.distributions.heads import BernoulliHead, FixedGaussianHead, GaussianHead, shape_for
+from course_utils.distributions.heads import BernoulliHead, FixedGaussianHead, GaussianHead, LevelHead, shape_for
 from course_utils.distributions.levels import (
     DiscretisedLogisticMixture,
     Head,
@@ -24,5 +24,6 @@ from course_utils.distributions.levels import (
 from course_utils.distributions.mixtures import GaussianMixture, MixturePrior
 
 __all__ = ["BernoulliHead", "DiscretisedLogisticMixture", "FixedGaussianHead", "GaussianHead", "GaussianMixture",
-           "Head", "MixturePrior", "StandardNormal", "UnitCube", "bernoulli", "entropy_of", "from_levels", "gaussian",
-           "inverse_cdf", "jensen_shannon", "kl_divergence", "shape_for", "standard_normal", "tempered", "to_levels"]
+           "Head", "LevelHead", "MixturePrior", "StandardNormal", "UnitCube", "bernoulli", "entropy_of",
+           "from_levels", "gaussian", "inverse_cdf", "jensen_shannon", "kl_divergence", "shape_for",
+           "standard_normal", "tempered", "to_levels"]

@@ -131,3 +131,20 @@ def tempered(distribution, temperature):
         return Bernoulli(logits=distribution.logits / temperature)
     log_p = distribution.log_prob(distribution.enumerate_support()).movedim(0, -1)
     return Categorical(logits=log_p / temperature)
+
+
+class LevelImages(Distribution):
+    """Images in [0, 1] with independent pixels; ``pixels`` is their distribution over integer levels."""
+
+    arg_constraints = {}
+
+    def __init__(self, pixels, levels):
+        self.pixels, self.levels = pixels, levels
+        super().__init__(pixels.batch_shape[:1], pixels.batch_shape[1:], validate_args=False)
+
+    def log_prob(self, x):
+        """``(B, C, H, W)`` images on the levels to ``(B,)`` nats."""
+        return self.pixels.log_prob(to_levels(x, self.levels)).flatten(1).sum(1)
+
+    def sample(self, sample_shape=()):
+        return from_levels(self.pixels.sample(sample_shape), self.levels)

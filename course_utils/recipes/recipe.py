@@ -29,6 +29,7 @@ class Recipe:
     warm_up: int = 0
     floor: float = 0.0
     clip_norm: float | None = None
+    weight_decay: float = 0.0
     objective: Callable | None = None
     labels: bool = False
     binary: bool = True
@@ -46,7 +47,8 @@ def train(recipe, data, *, device="cpu", seed=0, n_steps=None):
     batches = images.batches(data.train.images, recipe.batch_size, data.train.labels if recipe.labels else None)
     if recipe.binary:
         batches = map(binarised, batches)
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, betas=recipe.betas, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=recipe.betas, fused=True,
+                                  weight_decay=recipe.weight_decay)
     schedule = training.cosine(optimizer, n_steps, warm_up=recipe.warm_up, floor=recipe.floor)
     objective = recipe.objective(model) if recipe.objective else model.loss
     training.fit(objective, optimizer, batches, n_steps, description=recipe.title, clip_norm=recipe.clip_norm,

@@ -7,11 +7,14 @@ example in ``tests/browser/examples.py``. Nothing here trains, samples or import
 
 from course_utils.widgets.beta_shelf import beta_shelf
 from course_utils.widgets.completion import completion
+from course_utils.widgets.flow_images import flow_images
 from course_utils.widgets.interpolation import interpolation
 from course_utils.widgets.kl_explorer import kl_explorer
 from course_utils.widgets.latent_explorer import latent_explorer
+from course_utils.widgets.layer_morph import layer_morph
 from course_utils.widgets.pixel_order import pixel_order
 from course_utils.widgets.posterior_lab import posterior_lab
+from course_utils.widgets.spline_flow import spline_flow
 
-__all__ = ["beta_shelf", "completion", "interpolation", "kl_explorer", "latent_explorer", "pixel_order",
-           "posterior_lab"]
+__all__ = ["beta_shelf", "completion", "flow_images", "interpolation", "kl_explorer", "latent_explorer",
+           "layer_morph", "pixel_order", "posterior_lab", "spline_flow"]

@@ -126,7 +126,37 @@ def latent_explorer_in_python():
     return widgets.latent_explorer({"VAE": network}, {"VAE": codes}, torch.arange(60) % 3, shape=(1, 16, 16))
 
 
+def spline_flow():
+    return widgets.spline_flow()
+
+
+def bent_lattice(n_layers, side=15):
+    """Stages of a lattice that turns and shrinks a little in each layer, with the log_det of that."""
+    axis = torch.linspace(-4, 4, side)
+    stages = [(torch.cartesian_prod(axis, axis), torch.zeros(side**2))]
+    for _ in range(n_layers):
+        points, log_det = stages[-1]
+        bent = points @ torch.tensor([[0.8, 0.3], [-0.3, 0.9]]) + 0.1 * points.roll(1, 1).sin()
+        stages.append((bent, log_det + torch.log(torch.tensor(0.81)) + 0.2 * points[:, 0].sin()))
+    return stages
+
+
+def layer_morph():
+    return widgets.layer_morph({"three layers": bent_lattice(3), "five layers": bent_lattice(5)}, side=15)
+
+
+def flow_images():
+    """Digits that fade with the temperature and shift with the strength: no two frames alike."""
+    ink = digits(4).float()
+    frames = torch.stack([torch.stack([torch.stack([(0.2 + 0.8 * t) * ink.roll(s if f else -s, 2) for s in range(4)])
+                                       for t in torch.linspace(0, 1, 3)]) for f in range(2)])
+    return widgets.flow_images(frames[:, :, :, :, None], [0.0, 0.5, 1.0], [-1.0, -0.5, 0.5, 1.0], ["right", "left"])
+
+
 EXAMPLES = {
+    "spline_flow": spline_flow,
+    "layer_morph": layer_morph,
+    "flow_images": flow_images,
     "kl_explorer": kl_explorer,
     "pixel_order": pixel_order,
     "completion": completion,

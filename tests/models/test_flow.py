@@ -64,7 +64,8 @@ LAYERS = {
     "affine couplings": (lambda: coupling.affine_flow(4, 3, (8,)), points),
     "spline couplings": (lambda: coupling.spline_flow(4, 3, (8,), bound=3.0), points),
     "spline couplings on the cube": (
-        lambda: coupling.cube_flow(torch.randn(1, 4, 4, 3).double().log_softmax(-1), pixels, 2, 4), small_images),
+        lambda: coupling.cube_flow(torch.randn(1, 4, 4, 3).double().log_softmax(-1), 2, n_bins=4, network=pixels),
+        small_images),
     "masked affine": (lambda: masked(4), points),
     "inverse masked affine": (lambda: Inverted(masked(4)), points),
     "chain": (lambda: Chain(masked(4), autoregressive.Reversed(), masked(4)), points),
@@ -493,7 +494,7 @@ def test_iaf_posterior_serves_the_vae_and_gradients_reach_all_of_it():
 def test_the_histogram_layer_is_the_model_of_independent_pixels():
     x = (16 * torch.rand(200, 1, 4, 4).square()).round() / 16
     counted = PixelHistograms((1, 4, 4), levels=17).fit(x)
-    flow = coupling.cube_flow(counted.log_p[0], pixels, 2, 4)
+    flow = coupling.cube_flow(counted.log_p[0], 2, (8,), 4)
     model = Dequantised(flow, 17, images.dequantise)
     torch.testing.assert_close(model.elbo(x), counted.log_prob(x), atol=1e-3, rtol=1e-5)
     with pytest.raises(ValueError, match="smooth the counts"):
@@ -502,7 +503,7 @@ def test_the_histogram_layer_is_the_model_of_independent_pixels():
 
 def test_dequantised_bound_importance_weights_and_the_exact_mass():
     """Two pixels of three levels: P(x) of all nine images by quadrature over the bins, and they sum to 1."""
-    flow = shaken(coupling.cube_flow(torch.zeros(1, 1, 2, 3).log_softmax(-1), lambda n: pixels(n), 3, 4), 0.4).float()
+    flow = shaken(coupling.cube_flow(torch.zeros(1, 1, 2, 3).log_softmax(-1), 3, (8,), 4), 0.4).float()
     model = Dequantised(flow, 3, images.dequantise)
     x = torch.cartesian_prod(torch.arange(3), torch.arange(3)).view(9, 1, 1, 2) / 2
     n = 100

@@ -1,4 +1,4 @@
-"""The autoregressive models of chapter 02: their table, the 8×8 digits, and how fast they draw."""
+"""The autoregressive models of chapter 02: their table, and how fast they draw."""
 
 import time
 
@@ -7,7 +7,6 @@ import torch
 from course_utils import training
 from course_utils.commands.bench.tables import Table
 from course_utils.data import images
-from course_utils.distributions import Head
 from course_utils.models.autoregressive.pixelcnn import GatedPixelCNN, PixelCNN
 from course_utils.models.autoregressive.transformer import PixelTransformer
 from course_utils.recipes.autoregressive import RECIPES
@@ -44,24 +43,6 @@ TABLE = Table(
              "sample_64_cpu_seconds"),
     promised=("independent", "mixture", "logistic", "made", "rowlstm", "pixelcnn"),
 )  # fmt: skip
-
-
-def small_digits(setting):
-    """The 8x8 digits of scikit-learn with all their 17 grey levels: nats that compare with other families."""
-    data = images.load("digits", seed=setting.seed)
-    train_x, test_x = (images.to_levels(split.images, 17).float() / 16 for split in (data.train, data.test))
-    torch.manual_seed(setting.seed)
-    model = PixelCNN(data.shape, n_blocks=3, first=5, head=Head(levels=17, mixtures=5))
-    n_steps = 20 if setting.budget == "smoke" else 1_200
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, betas=(0.9, 0.99), weight_decay=0.3)
-    start = time.process_time()
-    training.fit(model.loss, optimizer, images.batches(train_x, 32), n_steps, description="PixelCNN, 17 levels",
-                 clip_norm=50, scheduler=training.cosine(optimizer, n_steps, warm_up=100, floor=0.01))
-    seconds = time.process_time() - start
-    with training.evaluating(model):
-        yield {"model": "PixelCNN, mixture of 5 logistics", "test nats": -model.log_prob(test_x).mean().item(),
-               "train nats": -model.log_prob(train_x).mean().item(), "n_steps": n_steps,
-               "CPU seconds": seconds}  # fmt: skip
 
 
 def sampling_speed(setting):

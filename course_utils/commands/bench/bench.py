@@ -27,14 +27,16 @@ BENCHMARKS = {
     "loop": "course_utils.commands.bench.house:loop",
     "steps": "course_utils.commands.bench.house:steps_per_second",
     "autoregressive": "course_utils.commands.bench.autoregressive:TABLE",
-    "digits": "course_utils.commands.bench.autoregressive:small_digits",
+    "digits": "course_utils.commands.bench.flows:DIGITS",
+    "flows": "course_utils.commands.bench.flows:TABLE",
+    "flow_growth": "course_utils.commands.bench.flows:growth",
     "sampling": "course_utils.commands.bench.autoregressive:sampling_speed",
     "latent": "course_utils.commands.bench.latent:TABLE",
     "transfer": "course_utils.commands.bench.transfer:benchmark",
     "widgets": "course_utils.commands.bench.latency:benchmark",
 }
 
-TABLES = ("autoregressive", "latent")  # those that ship
+TABLES = ("autoregressive", "latent", "flows", "digits")  # those that ship
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ class Table:
     promised: tuple = ()
     parts: tuple = ()
     ships_on: tuple = ("handwriting", "mnist")
+    file: str = ""  # of the rows, when it is not NAME_DATASET.json
 
     def __call__(self, setting):
         data = images.load(setting.dataset, seed=setting.seed, data_dir=setting.data_dir).to(setting.device)
@@ -66,7 +67,7 @@ class Table:
 
     def ship(self, name, model, row, dataset):
         """Put one row, and the weights if they come with the course, into ``data/pretrained``."""
-        path = shipped.folder() / f"{self.name}_{dataset}.json"
+        path = shipped.folder() / (self.file or f"{self.name}_{dataset}.json")
         table = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"dataset": dataset, "rows": []}
         rows = {r["name"]: r for r in table["rows"]} | {name: row}
         table["rows"] = [rows[n] for n in self.recipes if n in rows]

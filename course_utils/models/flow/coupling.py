@@ -95,8 +95,9 @@ class AffineCoupling(nn.Module):
 class SplineCoupling(nn.Module):
     """Each number of the moving half goes through a spline of its own, whose knots the network chooses.
 
-    ``network``: ``(B, C, …) -> (B, C·P, …)``, P = 3K − 1 with tails and 3K + 1 without. The box is ``[low, high]``.
-    With ``tails`` the spline is the identity outside; without, numbers live in the box (the cube [0, 1]^D).
+    ``network``: ``(B, C, …) -> (B, C·P, …)``, P = 3K − 1 with tails and 3K + 1 without; or ``(B, M, P)`` for the M
+    numbers that move, in the order of the flattened event. The box is ``[low, high]``. With ``tails`` the spline is
+    the identity outside; without, numbers live in the box (the cube [0, 1]^D).
     """
 
     def __init__(self, mask, network, low=-4.0, high=4.0, tails=True):
@@ -107,9 +108,10 @@ class SplineCoupling(nn.Module):
     def moving(self, x):
         """Where the numbers that move stand in the flattened event, and the knots of their splines."""
         raw = self.network(torch.where(self.mask, x, torch.zeros_like(x)))
-        numbers = raw.unflatten(1, (x.shape[1], -1)).movedim(2, -1).flatten(1, -2)     # (B, D, P)
         where = (~self.mask).expand(x.shape[1:]).flatten().nonzero()[:, 0]
-        return where, knots(numbers[:, where], self.low, self.high, self.tails)
+        if raw.dim() != 3:
+            raw = raw.unflatten(1, (x.shape[1], -1)).movedim(2, -1).flatten(1, -2)[:, where]       # (B, M, P)
+        return where, knots(raw, self.low, self.high, self.tails)
 
     def forward(self, x, y=None):
         where, curve = self.moving(x)
@@ -146,14 +148,19 @@ def spline_flow(n_features=2, n_layers=6, hidden=(64, 64), n_bins=8, bound=4.5, 
         for turn in range(n_layers)])
 
 
-def cube_flow(log_p, network, n_layers=8, n_bins=8):
+def cube_flow(log_p, n_layers=8, hidden=(256,), n_bins=8, network=None):
     """Images on the cube [0, 1]^D under a uniform base: each pixel's histogram first, then spline couplings.
 
     ``log_p``: ``(C, H, W, K)``, logarithms of each pixel's histogram (:class:`.elementwise.HistogramCDF`). Before it is
-    trained the flow *is* the model of independent pixels. ``network(n_outputs)`` makes a network
-    ``(B, C, H, W) -> (B, C·n_outputs, H, W)``. The masks are checkerboards that alternate.
+    trained the flow *is* the model of independent pixels. The masks are checkerboards that alternate; the networks are
+    fully connected, or what ``network(n_outputs)`` makes: ``(B, C, H, W) -> (B, C·n_outputs, H, W)``.
     """
-    shape = log_p.shape[:-1]
-    return Flow(UnitCube(*shape), [HistogramCDF(log_p), *(
-        SplineCoupling(checkerboard_mask(shape, turn % 2), start_at_zero(network(3 * n_bins + 1)), 0.0, 1.0, False)
-        for turn in range(n_layers))])
+    shape, n_outputs, layers = log_p.shape[:-1], 3 * n_bins + 1, [HistogramCDF(log_p)]
+    for turn in range(n_layers):
+        mask = checkerboard_mask(shape, turn % 2)
+        n_moving = int((~mask).expand(shape).sum())
+        made = network(n_outputs) if network else nn.Sequential(
+            nn.Flatten(), MLP([log_p[..., 0].numel(), *hidden, n_moving * n_outputs]),
+            nn.Unflatten(1, (n_moving, n_outputs)))  # fmt: skip
+        layers.append(SplineCoupling(mask, start_at_zero(made), 0.0, 1.0, tails=False))
+    return Flow(UnitCube(*shape), layers)
