@@ -11,7 +11,8 @@ from course_utils import shipped, training
 from course_utils.commands.bench import bench
 from course_utils.commands.bench.tables import Table
 from course_utils.data import images
-from course_utils.recipes import autoregressive, latent
+from course_utils.recipes import autoregressive, digits, latent
+from course_utils.recipes.flow import PLANE
 
 MADE_BY = {"command", "seed", "test_nats", "n_steps", "date", "torch", "train_cpu_seconds"}
 LIKE_DIGITS = SimpleNamespace(shape=(1, 28, 28), classes=range(10))  # what a recipe looks at
@@ -46,6 +47,28 @@ def test_tables_are_complete_and_private_to_nobody(dataset):
         assert row["command"].startswith("course bench autoregressive --only " + row["name"])
         assert "/" not in row["command"]
     assert json.dumps(rows).isascii()
+
+
+@pytest.mark.parametrize("name", PLANE)
+def test_shipped_planar_flows_are_as_near_to_their_density_as_was_recorded(name):
+    """KL on 5,000 fresh points against the one on a grid: within 0.06 nats (five standard errors are less)."""
+    recipe, flow = PLANE[name], PLANE[name].make()
+    about = training.load_weights(shipped.path(f"flow_{name}.safetensors"), flow)
+    x = recipe.density().sample((5_000,))
+    with torch.no_grad():
+        kl = (recipe.density().log_prob(x) - flow.log_prob(x)).mean().item()
+    assert abs(kl - about["test_kl"]) < 0.06
+    row = {row["name"]: row for row in shipped.results("flows_plane.json")["rows"]}[name]
+    assert row["test_kl"] == about["test_kl"]
+    bar = 0.35 if name == "checkerboard_affine" else 0.15 if name == "checkerboard_spline" else 0.05
+    assert row["test_kl"] < bar or name.endswith("gaussians_affine") or name == "pinwheel_affine"
+
+
+def test_all_families_stand_in_the_table_of_the_digits():
+    rows = {row["name"]: row for row in shipped.results("digits17.json")["rows"]}
+    assert set(digits.RECIPES) <= set(rows)
+    for name, bar in {"independent": 109, "mixture": 100, "pixelcnn": 82, "vae": 94, "flow": 90}.items():
+        assert 70 < rows[name]["test_nats"] < bar and rows[name]["kind"].startswith(("exact", "bound"))
 
 
 def test_a_missing_file_is_named():

@@ -46,7 +46,7 @@ plots.style()
 seed, device = pick_seed(seed), pick_device(device)
 budget = pick_budget(budget, device)
 torch.manual_seed(seed)
-n_steps = {"smoke": 15, "class": 600, "full": 10_000}[budget]
+n_steps = {"smoke": 15, "class": 450, "full": 10_000}[budget]
 print(f"budget {budget} on {device}: {n_steps} training steps for the main models")
 
 # %%
@@ -505,8 +505,8 @@ checks.true(sums["spline"] < sums["affine"], what="on average the splines are cl
 record(plane_kl_affine=sums["affine"], plane_kl_spline=sums["spline"])
 
 # %% [markdown]
-# Look for the filaments of section 6.2 in the middle row: bridges between the eight Gaussians, and between the arms.
-# A spline can have a very small slope in one bin and a large one in the next, so its bridges are thinner.
+# Look for the filaments of section 6.2 in the middle row: bridges between the eight Gaussians, and a web
+# of them between the twenty-five. A spline can have a very small slope in one bin and a large one in the next, so its bridges are thinner.
 
 # %% tags=["widget"]
 axis = torch.linspace(-4.4, 4.4, 37)

@@ -65,7 +65,7 @@ TWINS = {
          "torch.rand_like(x) / 2"),
     ],
     "6.12": [
-        ("nats called bits", "course_utils.metrics:bits_per_dim", "(n_dims * math.log(2.0))", "n_dims"),
+        ("nats called bits", "course_utils.metrics:bits_per_dim", " * math.log(2.0)", " * 1.0"),
         ("the bin is counted once for all pixels", "cell", "bits_per_dim(on_cube - n_pixels * math.log(K), n_pixels)",
          "bits_per_dim(on_cube - math.log(K), n_pixels)"),
     ],
