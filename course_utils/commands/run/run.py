@@ -215,6 +215,7 @@ def main(context, chapters, extra, out, jobs, resume, timeout, notebooks, **valu
 
     Writes executed notebooks, pages, metrics.json and index.html to --out. Exit code 0: every chapter there passed.
     Results of earlier runs stay until new ones take their place; an interrupted chapter replaces none that passed.
+    A run has the rights of whoever starts it: execute only notebooks whose code you would run yourself.
     """
     folder = Path(notebooks) if notebooks else notebooks_folder()
     sources = select(folder, chapters)
