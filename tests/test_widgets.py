@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from browser.examples import EXAMPLES, log_joint
+from browser.examples import EXAMPLES, blobs, log_joint
 from torch import nn
 
 from course_utils import shipped, training, widgets
@@ -25,6 +25,7 @@ from course_utils.nn.mlp import MLP
 from course_utils.widgets import demo as demos
 from course_utils.widgets.demo import JS, Slider, module_text, pack
 from course_utils.widgets.network import pack_network
+from course_utils.widgets.particles import walk
 
 node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed: apt-get install nodejs")
 
@@ -564,3 +565,57 @@ def test_flow_demos_name_what_does_not_fit():
         widgets.flow_images(frames, [0.0, 1.0], [-1.0, 0.0, 1.0], ["one", "two"])
     with pytest.raises(ValueError, match="two or more strengths that rise"):
         widgets.flow_images(frames, [0.0, 1.0], [1.0, 0.0, -1.0], ["one"])
+
+
+# ---- diffusion -------------------------------------------------------------------------------------------------------
+def plain(demo):
+    """The mixture of a demo as JavaScript gets it, in lists."""
+    return {name: demos._as_text(demo.data[name]) for name in ("weights", "means", "variances")}
+
+
+@node
+def test_score_field_in_javascript_is_exact(tmp_path, examples):
+    places = [[0.2, -0.1], [-2.0, 1.5], [1.1, -0.9]]
+    script = """const world = Object.fromEntries(Object.entries(given.world).map(([k, v]) => [k, unpack(v)]));
+        return given.angles.map((a) => given.places.map((p) => demo.inspect(world, p, Math.cos(a), Math.sin(a))));"""
+    angles = [0.1, 0.8, 1.5]
+    got = run_node(tmp_path, "score_field", script,
+                   {"world": plain(examples["score_field"]), "places": places, "angles": angles})
+    x, mixture = torch.tensor(places, dtype=torch.float64), blobs()
+    for angle, row in zip(angles, got, strict=True):
+        alpha_bar = np.cos(angle) ** 2
+        clean = mixture.clean_given(x, alpha_bar)
+        means = torch.tensor([one["mean"] for one in row]).double()
+        torch.testing.assert_close(means, clean.mean, rtol=1e-5, atol=1e-6)
+        found = torch.tensor([[one["logp"], one["variance"]] for one in row]).double()
+        expected = torch.stack([mixture.noised(alpha_bar).log_prob(x), clean.variance.sum(1)], 1)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@node
+@pytest.mark.parametrize("steps, noise, share", [(1, 0, 1), (8, 0, 1), (8, 1.5, 0.5), (40, 3, 1)])
+def test_particles_in_javascript_walk_as_in_torch(tmp_path, examples, steps, noise, share):
+    demo = examples["particles"]
+    script = """const world = Object.fromEntries(Object.entries(given.world).map(([k, v]) => [k, unpack(v)]));
+        const { start, shakes, steps, noise, share } = given;
+        return Array.from(demo.walk(world, unpack(start), unpack(shakes), steps, noise, share));"""
+    start, shakes = (demos._as_text(demo.data[name]) for name in ("start", "shakes"))
+    got = run_node(tmp_path, "particles", script, {"world": plain(demo), "start": start, "shakes": shakes,
+                                                   "steps": steps, "noise": noise, "share": share})
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randn(60, 2, generator=generator)
+    noises = torch.randn(40, 60, 2, generator=generator).half()
+    expected = walk(blobs(), first.double(), noises.double(), steps, noise, share)
+    torch.testing.assert_close(torch.tensor(got).double().view(-1, 2), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_diffusion_demos_name_what_does_not_fit():
+    with pytest.raises(ValueError, match="in the plane"):
+        widgets.score_field(densities.two_bumps())
+    with pytest.raises(ValueError, match="F values and P names"):
+        widgets.film(torch.zeros(3, 1, 2, 1, 4, 4), values=[0, 1], axis="t", names=["x"])
+    with pytest.raises(ValueError, match="start among them"):
+        widgets.film(torch.zeros(3, 1, 2, 1, 4, 4), values=[0, 1, 2], axis="t", names=["x"], start=3)
+    with pytest.raises(ValueError, match="schedules of one length"):
+        widgets.noise_slider(torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 4), {"a": torch.ones(3), "b": torch.ones(4)},
+                             ask="", options=[], right=0, answer="")

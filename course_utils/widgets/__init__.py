@@ -7,14 +7,18 @@ example in ``tests/browser/examples.py``. Nothing here trains, samples or import
 
 from course_utils.widgets.beta_shelf import beta_shelf
 from course_utils.widgets.completion import completion
+from course_utils.widgets.film import film
 from course_utils.widgets.flow_images import flow_images
 from course_utils.widgets.interpolation import interpolation
 from course_utils.widgets.kl_explorer import kl_explorer
 from course_utils.widgets.latent_explorer import latent_explorer
 from course_utils.widgets.layer_morph import layer_morph
+from course_utils.widgets.noise_slider import noise_slider
+from course_utils.widgets.particles import particles
 from course_utils.widgets.pixel_order import pixel_order
 from course_utils.widgets.posterior_lab import posterior_lab
+from course_utils.widgets.score_field import score_field
 from course_utils.widgets.spline_flow import spline_flow
 
-__all__ = ["beta_shelf", "completion", "flow_images", "interpolation", "kl_explorer", "latent_explorer",
-           "layer_morph", "pixel_order", "posterior_lab", "spline_flow"]
+__all__ = ["beta_shelf", "completion", "film", "flow_images", "interpolation", "kl_explorer", "latent_explorer",
+           "layer_morph", "noise_slider", "particles", "pixel_order", "posterior_lab", "score_field", "spline_flow"]

@@ -754,6 +754,13 @@ for name, value in distance.items():
     print(f"{name:<36} {value:.4f}")
 record(hole_ratio=distance["each latent anywhere in its range"] / distance["mixture of Gaussians"])
 
+# %% [markdown] tags=["fold"]
+# ### Going deeper: codes that are made for a density
+# A density over codes is easier to fit if the codes are prepared for it. Two arguments of our class do that. `latent_noise` adds noise to
+# the code in training, so the decoder learns that neighbours of a code mean the same image. `penalty=small_codes(...)` charges the
+# squared length of the code; without it the encoder would escape the noise by spreading its codes ever further apart. (A third, `error`, exchanges the squared
+# error for the cross-entropy.) Chapter 07 trains such an autoencoder and draws its codes by flow matching.
+
 # %% [markdown]
 # ## 3.11 The holes
 #

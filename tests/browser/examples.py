@@ -12,6 +12,7 @@ from torch.nn.functional import conv2d
 
 from course_utils import widgets
 from course_utils.data import densities, handwriting
+from course_utils.distributions import GaussianMixture
 from course_utils.nn.conv import ConvDecoder
 from course_utils.nn.mlp import MLP
 
@@ -117,6 +118,34 @@ def interpolation():
     return widgets.interpolation(decoders()["VAE"], codes, digits(30)[:, None].float(), torch.arange(30) % 4)
 
 
+def blobs():
+    """Three Gaussians in the plane, unequal in weight and width."""
+    return GaussianMixture(torch.tensor([0.2, 0.3, 0.5]), torch.tensor([[-1.2, -0.7], [1.1, -0.9], [0.1, 1.1]]),
+                           torch.tensor([[0.03, 0.03], [0.08, 0.03], [0.05, 0.12]]))
+
+
+def score_field():
+    return widgets.score_field(blobs())
+
+
+def particles():
+    return widgets.particles(blobs(), n=60)
+
+
+def film():
+    frames = torch.rand(4, 2, 6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    return widgets.film(frames, values=[0.0, 0.5, 1.0, 2.0], axis="s", names=["one", "other"], columns=3, start=1,
+                        ask="Which?", options=["left", "right"], right=1, answer="The right one.")
+
+
+def noise_slider():
+    angle = torch.linspace(0, 1, 201, dtype=torch.float64) * torch.pi / 2
+    noise = torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(0))
+    return widgets.noise_slider(digits(3)[:, None].float(), noise,
+                                {"cosine": angle.cos() ** 2, "straight": torch.linspace(1, 0, 201)},
+                                ask="When?", options=["early", "late"], right=0, answer="Early.")
+
+
 def latent_explorer_in_python():
     """A decoder with a layer that the browser does not know."""
     with torch.random.fork_rng():
@@ -165,4 +194,8 @@ EXAMPLES = {
     "posterior_lab": posterior_lab,
     "beta_shelf": beta_shelf,
     "interpolation": interpolation,
+    "score_field": score_field,
+    "particles": particles,
+    "film": film,
+    "noise_slider": noise_slider,
 }

@@ -32,6 +32,7 @@ BENCHMARKS = {
     "flow_growth": "course_utils.commands.bench.flows:growth",
     "sampling": "course_utils.commands.bench.autoregressive:sampling_speed",
     "latent": "course_utils.commands.bench.latent:TABLE",
+    "diffusion": "course_utils.commands.bench.diffusion:benchmark",
     "transfer": "course_utils.commands.bench.transfer:benchmark",
     "widgets": "course_utils.commands.bench.latency:benchmark",
 }
