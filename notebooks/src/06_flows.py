@@ -912,7 +912,9 @@ again.initialise(x)
 checks.close(again(x)[0], norm(x)[0], what="after loading it remembers that it has started")
 conv = shaken(glow.InvertibleConv(4))
 checks.log_det(conv, x[:2], what="(6.15): H·W·log|det W|")
-prior = shaken(nn.Conv2d(1, 2, 1))
+prior = nn.Conv2d(1, 2, 1).double()  # the mean is 0.5 x + 0.1, the raw log-scale 0.7 x + 0.2
+with torch.no_grad():
+    prior.weight[:, 0, 0, 0], prior.bias[:] = torch.tensor([0.5, 0.7]), torch.tensor([0.1, 0.2])
 split = glow.Split((2, 1, 1), prior, glow.Flat((1, 1, 1)))
 checks.log_det(split, torch.randn(3, 2, 1, 1).double(), what="(6.16): a split is an affine coupling")
 points, volume = checks.grid((-25, 25), (-25, 25), n=401)
@@ -1082,7 +1084,7 @@ with training.evaluating(tarflow):
     guess = per_class.argmax(1)  # equal priors
 bayes = (guess == test.labels[:k]).double().mean().item()
 print(f"class read off by Bayes' rule: {bayes:.1%} of {k} test images right (chance {1 / len(data.classes):.0%})")
-checks.true(bayes > 1.3 / len(data.classes), what="the flow knows which class an image is")
+checks.true(bayes > 3 / len(data.classes) or budget == "smoke", what="it knows more than chance of the class")
 record(bayes_accuracy=bayes)
 
 # %% [markdown]
