@@ -7,6 +7,7 @@ example in ``tests/browser/examples.py``. Nothing here trains, samples or import
 
 from course_utils.widgets.beta_shelf import beta_shelf
 from course_utils.widgets.completion import completion
+from course_utils.widgets.density_game import density_game
 from course_utils.widgets.film import film
 from course_utils.widgets.flow_images import flow_images
 from course_utils.widgets.interpolation import interpolation
@@ -18,7 +19,10 @@ from course_utils.widgets.particles import particles
 from course_utils.widgets.pixel_order import pixel_order
 from course_utils.widgets.posterior_lab import posterior_lab
 from course_utils.widgets.score_field import score_field
+from course_utils.widgets.sliding_densities import sliding_densities
 from course_utils.widgets.spline_flow import spline_flow
+from course_utils.widgets.training_player import training_player
 
-__all__ = ["beta_shelf", "completion", "film", "flow_images", "interpolation", "kl_explorer", "latent_explorer",
-           "layer_morph", "noise_slider", "particles", "pixel_order", "posterior_lab", "score_field", "spline_flow"]
+__all__ = ["beta_shelf", "completion", "density_game", "film", "flow_images", "interpolation", "kl_explorer",
+           "latent_explorer", "layer_morph", "noise_slider", "particles", "pixel_order", "posterior_lab",
+           "score_field", "sliding_densities", "spline_flow", "training_player"]

@@ -155,6 +155,18 @@ def latent_explorer_in_python():
     return widgets.latent_explorer({"VAE": network}, {"VAE": codes}, torch.arange(60) % 3, shape=(1, 16, 16))
 
 
+def density_game():
+    return widgets.density_game(torch.distributions.Normal(0.0, 1.0))
+
+
+def sliding_densities():
+    return widgets.sliding_densities()
+
+
+def training_player():
+    return widgets.training_player(densities.eight_gaussians(1.5, 0.12), n=400)
+
+
 def spline_flow():
     return widgets.spline_flow()
 
@@ -198,4 +210,7 @@ EXAMPLES = {
     "particles": particles,
     "film": film,
     "noise_slider": noise_slider,
+    "density_game": density_game,
+    "sliding_densities": sliding_densities,
+    "training_player": training_player,
 }

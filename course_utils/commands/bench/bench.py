@@ -33,11 +33,12 @@ BENCHMARKS = {
     "sampling": "course_utils.commands.bench.autoregressive:sampling_speed",
     "latent": "course_utils.commands.bench.latent:TABLE",
     "diffusion": "course_utils.commands.bench.diffusion:benchmark",
+    "gan": "course_utils.commands.bench.gan:TABLE",
     "transfer": "course_utils.commands.bench.transfer:benchmark",
     "widgets": "course_utils.commands.bench.latency:benchmark",
 }
 
-TABLES = ("autoregressive", "latent", "flows", "digits")  # those that ship
+TABLES = ("autoregressive", "latent", "gan", "flows", "digits")  # those that ship
 
 
 @dataclass(frozen=True)
