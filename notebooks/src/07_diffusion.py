@@ -1307,7 +1307,7 @@ def off_curve(n_dims, reading, n=300):
 
 # %%
 readings = {"x₀": process.X_0, "v": process.V, "ε": process.EPS}
-n_curve = {"smoke": 30, "class": 300, "full": 1_000}[budget]
+n_curve = {"smoke": 30, "class": 200, "full": 1_000}[budget]
 dims = (2, 256)
 off = {
     name: [off_curve(d, reading, n_curve) for d in dims] for name, reading in readings.items()
