@@ -12,6 +12,13 @@ import pytest
 import torch
 from test_protocol import CASES, made
 
+from course_utils import metrics
+from course_utils.distributions import GaussianHead, Head
+from course_utils.models import autoencoder, vae
+from course_utils.models.autoregressive import baselines, pixelcnn, sampling
+from course_utils.models.autoregressive import made as made_family
+from course_utils.widgets.network import pack_network
+
 NAMES_WHAT_CAME = r"(?si)expected.*\b(got|found)\b"                # "found": torch's distributions say it so
 
 
@@ -133,3 +140,55 @@ def finite(result):
     if isinstance(result, (tuple, list)):
         return all(finite(value) for value in result)
     return not torch.is_tensor(result) or bool(result.isfinite().all())
+
+
+@pytest.mark.parametrize("network", [
+    lambda: vae.mlp_vae((1, 8, 8), (10,), 2).encoder.network, lambda: vae.mlp_vae((1, 8, 8), (10,), 2).decoder.network,
+    lambda: vae.conv_vae((1, 8, 8), 2, width=4).decoder.network,
+    lambda: autoencoder.conv_autoencoder((1, 8, 8), 2, width=4).encoder,
+    lambda: autoencoder.conv_autoencoder((1, 8, 8), 2, width=4).decoder,
+])
+def test_a_guarded_network_still_runs_in_the_browser(network):
+    assert any(layer["kind"] == "linear" for layer in pack_network(network()))
+
+
+IMAGES = torch.arange(128).view(2, 1, 8, 8) % 2 / 1.0
+SAMPLER = pixelcnn.PixelCNN((1, 8, 8), width=4, n_blocks=1, head=Head(5))
+KNOWN = torch.ones(1, 8, 8, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("call", [
+    *[lambda t=t: sampling.cached_sample(SAMPLER, 2, temperature=t)
+      for t in (0, -1.0, 1e-30, math.inf, math.nan, "1", True)],
+    lambda: sampling.cached_sample(SAMPLER, 2, uniforms=torch.rand(2, 8, 8)),
+    lambda: sampling.cached_sample(SAMPLER, 2, uniforms=torch.full((2, 1, 8, 8), math.nan)),
+    lambda: sampling.cached_sample(SAMPLER, 2, start=torch.full((1, 8, 8), 0.4), known=KNOWN),
+    lambda: sampling.cached_sample(SAMPLER, 2, start=torch.full((1, 8, 8), math.nan), known=KNOWN),
+    lambda: sampling.cached_sample(SAMPLER, 2, start=torch.zeros(1, 8, 8), known=KNOWN.float()),
+    lambda: sampling.cached_sample(SAMPLER, 2, start=torch.zeros(1, 7, 8), known=KNOWN),
+    lambda: vae.mlp_vae((1, 8, 8), (10,), 2).importance_weighted_bound(IMAGES, 0),
+    lambda: vae.water_filling(torch.tensor([3, 2, 1]), 1.0),
+    lambda: vae.water_filling(torch.tensor([3.0, math.nan]), 1.0),
+    lambda: vae.water_filling(torch.tensor([3.0, 1.0]), 0),
+    lambda: made_family.MADE((1, 8, 8), orders=torch.zeros(2, 64).long()),
+    lambda: made_family.MADE((1, 8, 8), orders=torch.arange(64)),
+    lambda: made_family.MADE((1, 8, 8)).log_prob_in_order(IMAGES, 1),
+    lambda: baselines.PixelHistograms((1, 8, 8), n_classes=2).fit(IMAGES, torch.tensor([0, 7])),
+    lambda: baselines.PixelHistograms((1, 8, 8), levels=1),
+    lambda: Head(1), lambda: Head(2.0), lambda: Head(2, -1),
+    lambda: GaussianHead(torch.nn.Identity(), min_scale=math.nan),
+    lambda: metrics.accuracy(torch.eye(3), torch.arange(3)[:, None]),
+    lambda: metrics.brier_score(torch.eye(3), torch.arange(3)[:, None]),
+    lambda: metrics.accuracy(torch.eye(3), torch.tensor([0, 1, 200])),
+    lambda: metrics.log_score(torch.eye(3), torch.arange(3)),
+])
+def test_a_value_out_of_range_is_named(call):
+    assert not refuses("it", call)
+
+
+def test_the_scale_of_a_gaussian_head_ends_where_it_says_however_far_the_network_goes():
+    numbers = torch.tensor([[0.0, 9.0], [0.0, 11.0], [0.0, 1e4], [0.0, 1e38]], requires_grad=True)
+    variance = GaussianHead(torch.nn.Identity())(numbers).variance
+    torch.testing.assert_close(variance.log()[:, 0], torch.tensor([9.0, 10.0, 10.0, 10.0]))
+    variance.log().sum().backward()
+    torch.testing.assert_close(numbers.grad[:, 1], torch.ones(4))    # the end does not stop what leads back

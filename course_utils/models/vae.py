@@ -40,7 +40,8 @@ def reparameterise(mu, log_var, eps):
     All ``(B, L)``; ``eps`` is standard normal noise. (Kingma & Welling 2014, eq. 10, arXiv:1312.6114.)
     Taught in chapter 04.
     """
-    expect.same_shape(mu=mu, log_var=log_var, eps=eps)
+    expect.same_shape(mu=mu, log_var=log_var)
+    expect.floats(eps, "eps", ..., mu.shape[-1])
     return mu + (log_var / 2).exp() * eps
 
 

@@ -21,8 +21,8 @@ class Downsample(nn.Conv2d):
         expect.shape((in_channels, out_channels), "(in_channels, out_channels)", 2)
         super().__init__(in_channels, out_channels, kernel_size=3, stride=2, padding=1)
 
-    def forward(self, x):
-        return super().forward(expect.floats(x, "x", "B", self.in_channels, "H", "W", like=self.weight))
+    def __call__(self, x):                               # the forward stays torch's own: a browser can run it
+        return super().__call__(expect.floats(x, "x", "B", self.in_channels, "H", "W", like=self.weight))
 
 
 class Upsample(nn.ConvTranspose2d):
@@ -62,8 +62,8 @@ class OnImages(nn.Sequential):
         super().__init__(*layers)
         self.shape = expect.shape(shape)
 
-    def forward(self, x):
-        return super().forward(expect.floats(x, "images", "B", *self.shape, like=self))
+    def __call__(self, x):
+        return super().__call__(expect.floats(x, "images", "B", *self.shape, like=self))
 
 
 class ConvEncoder(OnImages):

@@ -52,7 +52,7 @@ def _is(layer, kind):
 
 
 def _pack(layer):
-    if type(layer) in PASSED_OVER or type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1):
+    if type(layer) in PASSED_OVER or _is(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) == (1, -1):
         return []
     if type(layer) in ACTIVATIONS and _usual(layer):
         extra = {"slope": layer.negative_slope} if isinstance(layer, nn.LeakyReLU) else {}
