@@ -109,11 +109,13 @@ def fails(law, *, what):
     _passed("fails", f"refuted, as it must be: {what}")
 
 
-def monte_carlo(samples, expected, *, what, sigmas=5.0):
+def monte_carlo(samples, expected, *, what, sigmas=5.0, resolution=None):
     r"""The mean of ``samples`` ``(N, ...)`` lies within ``sigmas`` standard errors of ``expected``.
 
     For independent samples of finite variance this fails by bad luck with probability about 6e-7 per entry at the
-    default of 5 standard errors.
+    default of 5 standard errors. Samples that scatter too much would agree with anything, so the check also fails where
+    it could not see an error of the size ``resolution``: where ``sigmas`` standard errors are more. Without one it must
+    see a tenth of the largest ``|expected|``, or of the scatter of one sample where 0 is expected.
     """
     samples, expected = expect.floats(_tensor(samples), "samples"), _tensor(expected)
     expect.number(sigmas, "sigmas", above=0)
@@ -124,7 +126,14 @@ def monte_carlo(samples, expected, *, what, sigmas=5.0):
                           f"what was expected has {tuple(expected.shape)}")
     if not samples.isfinite().all():
         raise CheckFailed(f"{what}: {int((~samples.isfinite()).sum())} of {samples.numel()} numbers are not finite")
-    error = samples.std(0) / samples.shape[0] ** 0.5
+    spread, size = samples.std(0), expected.abs().max().item()
+    error = spread / samples.shape[0] ** 0.5
+    if resolution is None:
+        resolution = 0.1 * (size or spread.max().item())
+    expect.number(resolution, "resolution", low=0)
+    if (seen := sigmas * error.max().item()) > resolution > 0:
+        raise CheckFailed(f"{what}: the samples scatter too much to tell: {sigmas:g} standard errors are {seen:.2g}, "
+                          f"more than the {resolution:.2g} that are to be seen; take more samples")
     distance = (samples.mean(0) - expected).abs()
     worst = (distance / error.clamp_min(torch.finfo(error.dtype).tiny)).max()
     if not (distance <= sigmas * error).all():
@@ -132,7 +141,8 @@ def monte_carlo(samples, expected, *, what, sigmas=5.0):
             f"{what}: {worst:.1f} standard errors away, more than {sigmas:g}; "
             f"mean {_show(samples.mean(0))}, expected {_show(expected)}"
         )
-    _passed("monte_carlo", what, f"off by {worst:.1f} of {sigmas:g} standard errors; {_count(len(samples), 'sample')}")
+    found = f"off by {worst:.1f} standard errors, where {sigmas:g} are allowed"
+    _passed("monte_carlo", what, f"{found}; {_count(len(samples), 'sample')}, an error of {seen:.1g} would be seen")
 
 
 def grid(*ranges, n=201, dtype=torch.float64):
