@@ -113,8 +113,8 @@ def monte_carlo(samples, expected, *, what, sigmas=5.0, resolution=None):
     r"""The mean of ``samples`` ``(N, ...)`` lies within ``sigmas`` standard errors of ``expected``.
 
     For independent samples of finite variance this fails by bad luck with probability about 6e-7 per entry at the
-    default of 5 standard errors. Samples that scatter too much would agree with anything, so the check also fails where
-    it could not see an error of the size ``resolution``: where ``sigmas`` standard errors are more. Without one it must
+    default of 5 standard errors. Samples that scatter too much would agree with anything: raises ValueError where an
+    error of the size ``resolution`` could not be seen, because ``sigmas`` standard errors are more. Without one it must
     see a tenth of the largest ``|expected|``, or of the scatter of one sample where 0 is expected.
     """
     samples, expected = expect.floats(_tensor(samples), "samples"), _tensor(expected)
@@ -132,8 +132,8 @@ def monte_carlo(samples, expected, *, what, sigmas=5.0, resolution=None):
         resolution = 0.1 * (size or spread.max().item())
     expect.number(resolution, "resolution", low=0)
     if (seen := sigmas * error.max().item()) > resolution > 0:
-        raise CheckFailed(f"{what}: the samples scatter too much to tell: {sigmas:g} standard errors are {seen:.2g}, "
-                          f"more than the {resolution:.2g} that are to be seen; take more samples")
+        raise ValueError(f"{what}: the samples scatter too much to tell: {sigmas:g} standard errors are {seen:.2g}, "
+                         f"more than the {resolution:.2g} that are to be seen; take more samples")
     distance = (samples.mean(0) - expected).abs()
     worst = (distance / error.clamp_min(torch.finfo(error.dtype).tiny)).max()
     if not (distance <= sigmas * error).all():

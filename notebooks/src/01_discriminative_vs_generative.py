@@ -1297,11 +1297,10 @@ few, stray = energy.annealed_importance_sampling(small, n_runs=100_000, n_temper
 off = (few - small.log_partition()).abs().item()
 checks.true(off < 5 * stray, what=f"the mean is right after 3 temperatures too: {off:.4f} off, standard error {stray:.4f}")
 checks.true(stray < 0.01, what="and the standard error is small enough to tell")
-stiff = energy.RBM(20, 10, weight_scale=1.5)  # strong weights: far from independent pixels
-for n, what in ((n_temperatures, "many small steps reach"), (1, "one jump reaches")):
-    far = (energy.annealed_importance_sampling(stiff, 500, n)[0] - stiff.log_partition()).abs()
-    law = checks.true if n > 1 else lambda close, what: checks.fails(lambda: close, what=what)
-    law(far < 0.3, what=f"{what} the Z of strong weights within 0.3 nat")
+stiff = energy.RBM(60, 10, weight_scale=1.0)  # far from independent pixels
+many, one = (energy.annealed_importance_sampling(stiff, 200, n)[0] - stiff.log_partition() for n in (500, 1))
+checks.true(many.abs() < 0.3, what=f"500 small steps: {many.abs():.2f} nats off where pixels depend strongly on each other")
+checks.fails(lambda: one.abs() < 0.3, what="one jump comes as near")
 record(ais_error=(log_z_ais - log_z).abs())
 dreams = rbm.sample(20, n_steps=300).reshape(-1, 1, 8, 8)
 sheets = torch.cat([rbm_data[:20].reshape(-1, 1, 8, 8), dreams])

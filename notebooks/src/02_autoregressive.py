@@ -125,7 +125,7 @@ for i, pixel in enumerate(torch.randperm(9).tolist()):
     independent_pixels *= torch.where(states[:, pixel] == 1, ink, 1 - ink)
     before, group = upto, longer
 checks.close(product, joint, what="the product of conditionals is the joint: random joint, random order")
-checks.fails(lambda: torch.allclose(independent_pixels, joint, rtol=1e-2), what="so is the product of p(x_i)")
+checks.fails(lambda: torch.allclose(independent_pixels, joint, rtol=1e-2), what="the product of the p(x_i) is the joint too")
 
 nobody_trained_it = made.MADE((1, 3, 3), hidden=(50,)).double()  # of section 2.3; here only its random weights matter
 for weight in nobody_trained_it.parameters():
@@ -134,7 +134,7 @@ checks.sums_to_one(nobody_trained_it.log_prob, states.view(-1, 1, 3, 3), what="a
 p = torch.sigmoid(6 * states - 3)  # a pixel that sees itself, and copies what it sees
 total = torch.where(states == 1, p, 1 - p).prod(1).sum()
 print(f"pixels that see themselves: the 512 products sum to {total:.0f}")
-checks.fails(lambda: abs(total - 1) < 0.1, what="if pixels see what they should not, the sum is 1")
+checks.fails(lambda: abs(total - 1) < 0.1, what="where pixels see themselves the sum is 1 too")
 
 # %% [markdown]
 # The last two lines are worth a pause. A network in which a pixel sees itself, or a later pixel, still puts out
@@ -203,6 +203,14 @@ by_formula = -(x * p.log() + (1 - x) * (1 - p).log()).sum(1)
 by_torch = -torch.distributions.Bernoulli(logits=logits).log_prob(x).sum(1)
 checks.close(by_torch, by_formula, what="(2.3) is the Bernoulli likelihood")
 checks.fails(lambda: torch.allclose(-(x * p.log()).sum(1), by_formula), what="counting only the ink gives the same")
+
+one_layer = baselines.LogisticPixels(shape).double()  # the third model below, with random weights
+nn.init.normal_(one_layer.linear.weight, std=0.1)
+noise = x.view(-1, *shape)
+p = torch.sigmoid(one_layer.params(noise).flatten(1))
+costs = -(x * p.log() + (1 - x) * (1 - p).log()).sum(1)
+checks.close(one_layer.log_prob(noise), -costs, what="a model's log p is (2.3), with its own logits")
+checks.close(one_layer.loss(noise)["loss"], costs.mean(), what="its loss is the mean of (2.3) over the images")
 
 # %% [markdown]
 # **Three models to beat.** Never look at a number without one beside it.
@@ -384,7 +392,7 @@ follow = 4 * (2 * pairs.flip(1) - 1)  # a logit of ±4: what pixel 1 says of pix
 averaged = torch.distributions.Bernoulli(logits=(0 + follow) / 2)  # in the other order each is a coin: logit 0
 total = averaged.log_prob(pairs).sum(1).exp().sum()
 print(f"averaged logits, two pixels: the four products sum to {total:.2f}")
-checks.fails(lambda: abs(total - 1) < 0.1, what="averaged logits sum to 1")
+checks.fails(lambda: abs(total - 1) < 0.1, what="with averaged logits the four products sum to 1")
 
 # %% [markdown]
 # A MADE of several orders is trained with one order at a time, drawn by lot for each batch. We do not train one here.
@@ -496,7 +504,7 @@ def sees_left(kinds):
 
 
 checks.true(sees_left("AB"), what="A, then B: a pixel sees the one to its left")
-checks.fails(lambda: sees_left("AA"), what="after A twice it still does")
+checks.fails(lambda: sees_left("AA"), what="after A twice it still sees the one to its left")
 
 # %% [markdown]
 # ### What does a pixel see? Ask the gradient
@@ -616,7 +624,7 @@ plots.show(fig, alt="The two stacks see a full rectangle above and everything to
 box = torch.zeros(17, 17, dtype=torch.bool)
 box[1:8, 1:16], box[8, 1:8] = True, True  # seven rows up and seven columns to each side
 checks.true(seen_gated[6] == box, what="seven layers see the full box above and to the left")
-checks.fails(lambda: seen[6] == box, what="so does the plain stack")
+checks.fails(lambda: seen[6] == box, what="the plain stack sees the full box as well")
 
 # %% [markdown]
 # Both networks have to obey the law of the chapter: random weights, and a sum over all small images.
@@ -675,7 +683,7 @@ plots.show(fig, alt="The training loss falls below the lines of the other models
 fair_coin = baselines.PixelHistograms((1, 28, 28))  # every pixel 50:50
 coin_log_p = fair_coin.log_prob(torch.ones(1, 1, 28, 28))
 checks.close(metrics.bits_per_dim(coin_log_p, 784), 1.0, what="a fair coin for each pixel costs one bit per dimension")
-checks.fails(lambda: torch.allclose(-coin_log_p / 784, torch.ones(1)), what="without log 2 as well")
+checks.fails(lambda: torch.allclose(-coin_log_p / 784, torch.ones(1)), what="without dividing by log 2 it costs one bit as well")
 
 # %%
 bits = metrics.bits_per_dim(test_log_p, n_pixels).mean().item()
@@ -1193,7 +1201,7 @@ p_tiny = tiny.log_prob(all_images).exp()
 number = 2.0 ** torch.arange(9, dtype=torch.float64)  # pixels to the number of the image
 counts, wrong = ((x @ number).long().bincount(minlength=512) for x in (drawn, independently))
 checks.frequencies(counts, p_tiny, what="20,000 samples of 512 images: as often as p says")
-checks.fails(lambda: checks.frequencies(wrong, p_tiny, what=""), what="pixels drawn independently do as well")
+checks.fails(lambda: checks.frequencies(wrong, p_tiny, what=""), what="pixels drawn independently fit p as well")
 
 
 # %%
@@ -1288,7 +1296,10 @@ with torch.no_grad():
     whole_log_p = (2 * tiny.log_prob(all_images)).log_softmax(0)
 checks.close(distributions.tempered(tiny(all_images), 0.5).probs, squared, what="T = ½ squares each factor and normalises it")
 checks.close(steps_log_p.exp().sum(), 1.0, what="tempered step by step, the sum is still 1")
-checks.fails(lambda: torch.allclose(steps_log_p, whole_log_p, atol=0.1), what="tempering steps tempers images")
+checks.fails(lambda: torch.allclose(steps_log_p, whole_log_p, atol=0.1), what="tempering every step tempers whole images")
+grey = torch.distributions.Categorical(logits=torch.randn(7, 4).double())  # seven pixels of four levels
+cooled = distributions.tempered(grey, 0.5).probs
+checks.close(cooled, grey.probs**2 / (grey.probs**2).sum(1, keepdim=True), what="(2.12) for more than two levels"
 
 # %% [markdown]
 # ### Exercise 2.7 (2 points): draw, one pixel after the other
@@ -1363,11 +1374,27 @@ by_rule = (log_p - log_p.max(1, keepdim=True).values).double().exp() * log_p_y.d
 total = by_rule.sum(1, keepdim=True)
 log_posterior, without = (log_p + log_p_y).log_softmax(1), log_p.log_softmax(1)
 checks.close(log_posterior.double().exp(), by_rule / total, what="(2.13), with logarithms and without", atol=1e-4)
-checks.fails(lambda: torch.allclose(total, torch.ones_like(total)), what="without the denominator it sums to 1")
+checks.fails(lambda: torch.allclose(total, torch.ones_like(total)), what="without its denominator (2.13) sums to 1")
 checks.fails(lambda: torch.allclose(log_posterior, without, atol=0.01), what="p(y) makes no difference")
 right = (log_p.argmax(1) == test_y[:few]).float().mean()  # with the same p(y) for all classes
 print(f"labels by Bayes' rule: {right:.1%} of {few} test images right")
 record(bayes_accuracy=right)
+
+# %% verifies=["2.13"]
+told_3 = pixelcnn.GatedPixelCNN((1, 3, 3), width=8, n_blocks=1, first=3, n_classes=3).double()
+for weight in told_3.parameters():
+    nn.init.normal_(weight, std=0.5)
+log_p_y = torch.tensor([0.2, 0.3, 0.5]).double().log()
+y = torch.multinomial(log_p_y.exp(), 20_000, replacement=True)  # draw a class, then an image of it
+number = told_3.sample(len(y), y).flatten(1) @ 2.0 ** torch.arange(9).double()
+often = number.long().bincount(minlength=512).argmax()  # which classes made the most common image?
+image = all_images[often : often + 1]
+with torch.no_grad():
+    each = torch.stack([told_3.log_prob(image, torch.tensor([y])) for y in range(3)], 1)
+posterior = (each + log_p_y).log_softmax(1).exp()[0]  # (2.13)
+counts = y[number == often].bincount(minlength=3)
+checks.frequencies(counts, posterior, what="(2.13) says how often each class made this image")
+checks.fails(lambda: checks.frequencies(counts, log_p_y.exp(), what=""), what="the image says nothing of its class")
 
 # %% [markdown]
 # Nobody trained it to classify. It learned to *draw* each class, and labels come out as a by-product, at the price of
@@ -1598,7 +1625,7 @@ scores = (q @ k.T / math.sqrt(8)).masked_fill(torch.ones(6, 6).triu(1).bool(), -
 by_formula = attention.out(scores.softmax(1) @ v)
 checks.close(attention(h)[0], by_formula, what="causal attention is (2.14)")
 without = attention.out((q @ k.T / math.sqrt(8)).softmax(1) @ v)
-checks.fails(lambda: torch.allclose(attention(h)[0], without), what="it is the same without the mask")
+checks.fails(lambda: torch.allclose(attention(h)[0], without), what="attention is the same without the mask")
 
 # %% [markdown]
 # The law of the chapter once more: random weights, a sum over all small images, and who hears whom. Tokens are whole
@@ -1637,7 +1664,7 @@ checks.close(p.sum(), 1.0, what="256 levels sum to 1")
 edges = (torch.arange(1, 256).double()[:, None] - 0.5) / 127.5 - 1  # between two levels, on the axis from −1 to 1
 cdf = torch.sigmoid((edges - mu) / log_scale.exp()) @ weight.softmax(0)
 checks.close(p, torch.cat([cdf[:1], cdf.diff(), 1 - cdf[-1:]]), what="(2.15), with the tails in the outer levels")
-checks.fails(lambda: abs(cdf.diff().sum() - 1) < 1e-4, what="without the two tails the sum is 1")
+checks.fails(lambda: abs(cdf.diff().sum() - 1) < 1e-4, what="without the two tails the sum is 1 too")
 fig, ax = plt.subplots(figsize=(6.5, 2.6))
 ax.stairs(p, torch.arange(257) - 0.5, fill=True)
 ax.set(xlabel="grey level", ylabel="probability", title="One pixel: a mixture of three discretised logistics")

@@ -258,7 +258,7 @@ q1, q2 = (torch.linalg.qr(rows.T).Q for rows in (linear.decoder.weight.detach().
 cosines = torch.linalg.svdvals(q1.T @ q2).clamp(max=1)
 found = autoencoder.principal_angles(linear.decoder.weight.detach().T, components[2:6])
 checks.close(found.cos(), cosines, what="angles to another subspace agree with (3.4)", atol=1e-6)
-checks.fails(lambda: found.max().rad2deg() < 2, what="components 3 to 6 span another subspace")
+checks.fails(lambda: found.max().rad2deg() < 2, what="components 3 to 6 span the same subspace")
 
 # %%
 own, theirs = linear.decoder.weight.detach().T, components[:4]
@@ -534,7 +534,7 @@ by_autograd = torch.stack([torch.autograd.functional.jacobian(layer.encoder, one
 checks.close(closed, by_autograd, what="the closed form (3.7) is autograd's Jacobian (3.6)", rtol=1e-9)
 checks.close(autoencoder.jacobian_penalty(layer.encoder, x), by_autograd, what="and so is the general routine", rtol=1e-9)
 z = layer.encoder(x)
-checks.fails(lambda: torch.allclose((z * (1 - z)) @ layer.encoder[1].weight.square().sum(1), closed), what="s' unsquared")
+checks.fails(lambda: torch.allclose((z * (1 - z)) @ layer.encoder[1].weight.square().sum(1), closed), what="with s' unsquared (3.7) is the same")
 
 # %%
 n_units = {"smoke": 64, "class": 256, "full": 1_024}[budget]
@@ -657,6 +657,23 @@ def blobs(extra=0.0):
 
 
 sigma = 0.4
+clean, _ = checks.grid((-4, 4), (-4, 4), n=200)
+log_p = blobs().log_prob(clean)  # of 40,000 clean points
+
+
+def perfect(noisy):
+    """E[x | noisy]: the mean of the clean points, weighed by how likely each is and how likely it became this."""
+    return (log_p - torch.cdist(noisy, clean).square() / (2 * sigma**2)).softmax(1) @ clean
+
+
+x = blobs(sigma**2).sample((50,)).double().requires_grad_()
+exact = torch.autograd.grad(blobs(sigma**2).log_prob(x).sum(), x)[0]
+by_repair = autoencoder.denoising_score(perfect, x.detach(), sigma)
+checks.close(by_repair, exact, what="(3.8) with the perfect denoiser is the score of the blurred density", rtol=1e-4)
+by_repair = autoencoder.denoising_score(perfect, x.detach(), 1.0)
+checks.fails(lambda: torch.allclose(by_repair, exact, rtol=0.1), what="without dividing by σ² it is the score")
+
+# %% verifies=["3.8"]
 network = MLP([2, 64, 64, 2], nn.Tanh)
 repair = autoencoder.Autoencoder(nn.Identity(), network, corrupt=autoencoder.add_noise(sigma))
 optimizer = torch.optim.Adam(repair.parameters(), lr=3e-2)
@@ -666,11 +683,12 @@ x = blobs(sigma**2).sample((2_000,)).requires_grad_()
 exact = torch.autograd.grad(blobs(sigma**2).log_prob(x).sum(), x)[0]  # the score of the blurred density
 learned = autoencoder.denoising_score(network, x, sigma).detach()
 relative = ((learned - exact).square().sum() / exact.square().sum()).sqrt()
-checks.true(relative < 0.2, what=f"(3.8): the learned score is the exact one up to {relative:.0%}")
-wrong = autoencoder.denoising_score(network, x, 1.0).detach()
-checks.fails(lambda: ((wrong - exact).square().sum() / exact.square().sum()).sqrt() < 0.2, what="without dividing by σ²")
+slope = (learned * exact).sum() / exact.square().sum()  # is it as long as the score, on average?
+checks.true(relative < 0.2, what=f"the learned score is that of the blurred density up to {relative:.0%}")
+checks.close(slope, 1.0, what=f"(3.8): with its length, {slope:.3f} of the exact one", atol=0.06, rtol=0)
 sharp = torch.autograd.grad(blobs().log_prob(x).sum(), x)[0]  # the score of the density before blurring
-checks.fails(lambda: ((learned - sharp).square().sum() / sharp.square().sum()).sqrt() < 0.2, what="the score of p, not of the blurred p")
+checks.fails(lambda: ((learned - sharp).square().sum() / sharp.square().sum()).sqrt() < 0.2,
+             what="it is the score of the density before blurring as well")
 
 # %%
 axis = torch.linspace(-2.6, 2.6, 17)
