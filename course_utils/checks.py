@@ -115,7 +115,7 @@ def monte_carlo(samples, expected, *, what, sigmas=5.0, resolution=None):
     For independent samples of finite variance this fails by bad luck with probability about 6e-7 per entry at the
     default of 5 standard errors. Samples that scatter too much would agree with anything: raises ValueError where an
     error of the size ``resolution`` could not be seen, because ``sigmas`` standard errors are more. Without one it must
-    see a tenth of the largest ``|expected|``, or of the scatter of one sample where 0 is expected.
+    see half of the largest ``|expected|``, or of the scatter of one sample where 0 is expected.
     """
     samples, expected = expect.floats(_tensor(samples), "samples"), _tensor(expected)
     expect.number(sigmas, "sigmas", above=0)
@@ -129,7 +129,7 @@ def monte_carlo(samples, expected, *, what, sigmas=5.0, resolution=None):
     spread, size = samples.std(0), expected.abs().max().item()
     error = spread / samples.shape[0] ** 0.5
     if resolution is None:
-        resolution = 0.1 * (size or spread.max().item())
+        resolution = 0.5 * (size or spread.max().item())
     expect.number(resolution, "resolution", low=0)
     if (seen := sigmas * error.max().item()) > resolution > 0:
         raise ValueError(f"{what}: the samples scatter too much to tell: {sigmas:g} standard errors are {seen:.2g}, "

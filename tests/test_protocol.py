@@ -67,6 +67,7 @@ class Case:
     range: Callable = finite  # a law for the values of a sample
     objective: Callable = lambda model: model.loss
     descends: bool = True  # whether its loss measures progress
+    trains_elbo: bool = True  # whether its loss is minus its bound, where it has one
     given: bool = False  # whether it models x given y, so that scores and samples want y too
 
 
@@ -157,10 +158,10 @@ CASES = [
     Case("conditional DCGAN", lambda: gan.dcgan((1, 8, 8), width=4, critic_width=4, n_codes=5, n_classes=K),
          lambda: with_labels(grey_images()), "sample", unit, objective=both_players, descends=False, given=True),
     Case("diffusion of points", lambda: process.vector_diffusion(2, width=16, n_blocks=2, n_steps=20), points,
-         "elbo sample"),
+         "elbo sample", trains_elbo=False),
     Case("diffusion given the class, U-Net",
          lambda: process.unet_diffusion((1, 8, 8), (8, 8), n_classes=K, n_steps=20),
-         lambda: with_labels(grey_images()), "elbo sample", given=True),
+         lambda: with_labels(grey_images()), "elbo sample", given=True, trains_elbo=False),
     Case("flow matching of points given the class",
          lambda: flow_matching.vector_flow(2, width=16, n_blocks=2, n_classes=K),
          lambda: with_labels(points()), "sample", given=True),
@@ -207,6 +208,25 @@ def test_loss_is_finite_and_its_gradient_reaches_every_parameter(case):
         assert weight.grad.isfinite().all(), f"gradient at {name} is not finite"
         assert weight.grad.abs().max() > 0, f"gradient at {name} is zero"
     assert torch.equal(x, image_part(batch)), "the loss changed its input"
+
+
+@walk(those_with("log_prob"))
+def test_the_loss_of_an_exact_model_is_minus_its_mean_log_prob(case):
+    """Summed over the event, averaged over the batch: nothing else is trained."""
+    model, batch = made(case).eval(), case.batch()
+    scores = model.log_prob(*batch) if case.given else model.log_prob(image_part(batch))
+    torch.testing.assert_close(case.objective(model)(batch)["loss"], -scores.mean())
+
+
+@walk([case for case in those_with("elbo") if case.trains_elbo])
+def test_the_loss_of_a_bounded_model_is_minus_its_mean_elbo(case):
+    model, batch = made(case).eval(), case.batch()
+    assert getattr(model, "beta", 1.0) == 1.0
+    losses = []
+    for score in (lambda: case.objective(model)(batch)["loss"], lambda: -model.elbo(image_part(batch)).mean()):
+        torch.manual_seed(1)  # the same draws
+        losses.append(score())
+    torch.testing.assert_close(*losses)
 
 
 @walk([case for case in CASES if case.descends])

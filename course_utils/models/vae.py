@@ -34,17 +34,6 @@ from course_utils.nn.mlp import MLP, FlattenImages, Linear
 # Formulas ---------------------------------------------------------------------------------------------------------
 
 
-def reparameterise(mu, log_var, eps):
-    r"""A draw from N(mu, sigma^2) as a differentiable function of its parameters: :math:`z = \mu + \sigma\,\epsilon`.
-
-    All ``(B, L)``; ``eps`` is standard normal noise. (Kingma & Welling 2014, eq. 10, arXiv:1312.6114.)
-    Taught in chapter 04.
-    """
-    expect.same_shape(mu=mu, log_var=log_var)
-    expect.floats(eps, "eps", ..., mu.shape[-1])
-    return mu + (log_var / 2).exp() * eps
-
-
 def gaussian_kl(mu, log_var):
     r"""KL(N(mu, sigma^2) || N(0, 1)) of every latent: :math:`\tfrac12\mu^2 + \tfrac12(\sigma^2 - \log\sigma^2 - 1)`.
 

@@ -1299,7 +1299,7 @@ checks.close(steps_log_p.exp().sum(), 1.0, what="tempered step by step, the sum 
 checks.fails(lambda: torch.allclose(steps_log_p, whole_log_p, atol=0.1), what="tempering every step tempers whole images")
 grey = torch.distributions.Categorical(logits=torch.randn(7, 4).double())  # seven pixels of four levels
 cooled = distributions.tempered(grey, 0.5).probs
-checks.close(cooled, grey.probs**2 / (grey.probs**2).sum(1, keepdim=True), what="(2.12) for more than two levels"
+checks.close(cooled, grey.probs**2 / (grey.probs**2).sum(1, keepdim=True), what="(2.12) for more than two levels")
 
 # %% [markdown]
 # ### Exercise 2.7 (2 points): draw, one pixel after the other

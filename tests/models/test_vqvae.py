@@ -154,6 +154,35 @@ def test_terms_gradients_codes_and_samples(build, grids):
         joint.sample(2, y=torch.tensor([0, 1]))
 
 
+@pytest.mark.parametrize(("build", "grids"), BUILDERS)
+def test_the_loss_sends_the_encoder_all_that_the_decoder_sends_the_words_and_the_commitment(build, grids):
+    """Straight through: at z_e arrives the gradient at its words, plus that of ¼‖z_e − z_q‖². No more and no less."""
+    model = build(shape=(1, 8, 8), n_words=6, width=8, word_width=4).double()
+    x = torch.rand(5, 1, 8, 8).double().round()
+    terms, trace = model.terms(x)
+    words = [codebook.look_up(indices).requires_grad_() for codebook, _, indices in trace]
+    decoded = model.decoder(words[0]) if len(words) == 1 else model._decode(*words)
+    sent = torch.autograd.grad(-decoded.log_prob(x).mean(), words[-1])[0]  # to the bottom, where there are two
+    z_e = trace[-1][1]
+    (got,) = torch.autograd.grad(terms["loss"], z_e)
+    torch.testing.assert_close(got, (sent + 0.5 * (z_e - words[-1]) / len(x)).detach())
+    assert sent.abs().max() > 1e-4
+
+
+def test_the_top_of_two_levels_is_trained_by_the_decoder_and_by_the_bottom():
+    model = vqvae.two_level_vqvae(shape=(1, 8, 8), n_words=6, width=8, word_width=4).double()
+    x = torch.rand(5, 1, 8, 8).double().round()
+    terms, ((_, top_e, top), (book, bottom_e, bottom)) = model.terms(x)
+    (got,) = torch.autograd.grad(terms["loss"], top_e, retain_graph=True)
+    top_q, bottom_q = model.top.look_up(top).requires_grad_(), book.look_up(bottom).requires_grad_()
+    sent = torch.autograd.grad(-model._decode(top_q, bottom_q).log_prob(x).mean(), (top_q, bottom_q))
+    features = model.lower(x).detach()
+    encoded = model.to_bottom(torch.cat([features, model.from_top(top_q)], dim=1))
+    at_bottom = sent[1] + 0.5 * (encoded - bottom_q).detach() / len(x)
+    (around,) = torch.autograd.grad(encoded, top_q, at_bottom)
+    torch.testing.assert_close(got, (sent[0] + around + 0.5 * (top_e - top_q) / len(x)).detach())
+
+
 def test_the_bound_is_below_the_exact_evidence_and_the_gap_is_the_other_words():
     """With 3 words in one place, p(x) is a sum of three terms, so the bound's gap is known."""
     model = vqvae.VQVAE(lambda x: x.mean((2, 3), keepdim=True), None, vqvae.Codebook(3, 1))

@@ -11,8 +11,8 @@ TWINS = {
     ],
     "3.2": [
         ("a mean over pixels for the sum", f"{AE}:squared_error", ".sum(1)", ".mean(1)"),
-        ("a sum over images for the mean", f"{AE}:Autoencoder.loss", "squared_error(x, self.decoder(z)).mean()",
-         "squared_error(x, self.decoder(z)).sum()"),
+        ("a sum over images for the mean", f"{AE}:Autoencoder.loss", "self.error(x, self.decoder(shaken)).mean()",
+         "self.error(x, self.decoder(shaken)).sum()"),
         ("the absolute error", f"{AE}:squared_error", ".square()", ".abs()"),
     ],
     "3.3": [
@@ -50,7 +50,7 @@ TWINS = {
         ("not divided", f"{AE}:denoising_score", " / scale**2", ""),
         ("downhill", f"{AE}:denoising_score", "denoiser(x) - x", "x - denoiser(x)"),
         ("0.93 of its length", f"{AE}:denoising_score", "/ scale**2", "/ scale**2 * 0.93"),
-        ("trained to repeat the noisy image", f"{AE}:Autoencoder.loss", "squared_error(x, self.decoder",
-         "squared_error(seen, self.decoder"),
+        ("trained to repeat the noisy image", f"{AE}:Autoencoder.loss", "self.error(x, self.decoder",
+         "self.error(seen, self.decoder"),
     ],
 }

@@ -164,6 +164,8 @@ class Chapter:
                         verdicts.setdefault((tag, twin), (BROKEN, f"no cell that verifies {tag} holds {twin.old!r}"))
                     else:
                         verdicts[tag, twin] = fork(lambda twin=twin, text=cell.source: self.become(twin, text))
+                    result, message = verdicts[tag, twin]
+                    print(f"({tag}) {result:<6} {twin.what}: {message.splitlines()[0] if message else ''}", flush=True)
             if error := self.run(cell.source):
                 raise RuntimeError(f"the chapter itself stopped at\n{cell.source}") from error
             if "parameters" in cell.metadata.get("tags", ()):
@@ -186,9 +188,6 @@ def main(arguments):
         verdicts = Chapter(path).judge(known, wanted)
     if "--json" in arguments:
         print(json.dumps(verdicts))
-    else:
-        for tag, what, result, message in verdicts:
-            print(f"({tag}) {result:<6} {what}: {message.splitlines()[0] if message else ''}")
     return int(any(result != RED for *_, result, _ in verdicts))
 
 

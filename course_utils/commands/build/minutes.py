@@ -1,0 +1,78 @@
+"""How long the core path of a chapter takes a student, estimated from its source: words, code, exercises, widgets.
+
+What stands in a folded section does not count. The rates below are guesses for somebody who meets the idea for the
+first time; what matters is that every chapter is measured by the same ones. The build prints the minutes section by
+section, puts the sum (to five minutes) where a source says ``{minutes}``, and refuses a chapter that takes too long.
+"""
+
+import re
+from dataclasses import replace
+
+from course_utils.commands.build.ledger import CODE, FORMULA
+from course_utils.commands.build.quotes import code_lines
+
+WORDS = 1 / 200  # minutes a word of prose takes
+EQUATION = 0.5  # a displayed equation
+LINE = 1 / 25  # a line of code
+WIDGET = 2.0
+EXERCISE = {"write": 4.0, "build": 10.0, "predict": 1.0}
+MOST, MOST_OF = 90, {"08": 45}
+KNOWN_TOO_LONG = ("02", "04")  # until their core paths are cut
+PLACE = "{minutes}"
+
+
+def by_section(chapter, kinds):
+    """``[(heading, minutes)]`` of the core path. ``kinds``: exercise id → kind."""
+    sections, folded = [], 0
+    for cell in chapter.cells:
+        heading = re.match(r"(#{1,6}) +(.*)", cell.text) if cell.kind == "markdown" else None
+        if heading:
+            level = len(heading[1])
+            folded = 0 if level <= folded else folded
+            folded = folded or (level if "fold" in cell.tags else 0)
+            if level <= 2:
+                sections.append([heading[2], 0.0])
+        if not sections:
+            sections.append(["", 0.0])
+        if not folded:
+            sections[-1][1] += _cell(cell, kinds)
+    return [(heading, minutes) for heading, minutes in sections]
+
+
+def _cell(cell, kinds):
+    if cell.kind == "markdown":
+        text = CODE.sub(" code ", cell.text)
+        displayed = sum(found["display"] is not None for found in FORMULA.finditer(text))
+        words = len(re.findall(r"\w+(?:['’-]\w+)*", FORMULA.sub(" formula ", text)))
+        return words * WORDS + displayed * EQUATION
+    if "exercise" in cell.keys:
+        return EXERCISE[kinds.get(cell.keys["exercise"], "write")]
+    if {"parameters", "check"} & set(cell.tags):
+        return 0.0
+    try:
+        lines = code_lines(cell.text)
+    except SyntaxError:
+        return 0.0
+    return lines * LINE + (WIDGET if "widget" in cell.tags else 0.0)
+
+
+def rounded(sections):
+    """The sum, to five minutes."""
+    return 5 * round(sum(minutes for _, minutes in sections) / 5)
+
+
+def filled(chapter, minutes):
+    """The chapter with the number of minutes where its source asks for it."""
+    return replace(chapter, cells=tuple(
+        replace(cell, text=cell.text.replace(PLACE, str(minutes))) if cell.kind == "markdown" else cell
+        for cell in chapter.cells))  # fmt: skip
+
+
+def rule(chapter, minutes):
+    """The chapter names its minutes in the cell of its title, and takes no more than it may."""
+    title = next((cell for cell in chapter.cells if cell.kind == "markdown"), None)
+    if title is None or f"about {PLACE} minutes" not in title.text.replace("\n", " "):
+        yield chapter.problem(f'the cell of the title says how long it takes: "about {PLACE} minutes"', title)
+    most = MOST_OF.get(chapter.number, MOST)
+    if minutes > most and chapter.number not in KNOWN_TOO_LONG:
+        yield chapter.problem(f"the core path takes about {minutes} minutes, may take {most}: fold what can wait")
