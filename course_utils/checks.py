@@ -128,12 +128,6 @@ def monte_carlo(samples, expected, *, what, sigmas=5.0, resolution=None):
         raise CheckFailed(f"{what}: {int((~samples.isfinite()).sum())} of {samples.numel()} numbers are not finite")
     spread, size = samples.std(0), expected.abs().max().item()
     error = spread / samples.shape[0] ** 0.5
-    if resolution is None:
-        resolution = 0.5 * (size or spread.max().item())
-    expect.number(resolution, "resolution", low=0)
-    if (seen := sigmas * error.max().item()) > resolution > 0:
-        raise ValueError(f"{what}: the samples scatter too much to tell: {sigmas:g} standard errors are {seen:.2g}, "
-                         f"more than the {resolution:.2g} that are to be seen; take more samples")
     distance = (samples.mean(0) - expected).abs()
     worst = (distance / error.clamp_min(torch.finfo(error.dtype).tiny)).max()
     if not (distance <= sigmas * error).all():
@@ -141,6 +135,12 @@ def monte_carlo(samples, expected, *, what, sigmas=5.0, resolution=None):
             f"{what}: {worst:.1f} standard errors away, more than {sigmas:g}; "
             f"mean {_show(samples.mean(0))}, expected {_show(expected)}"
         )
+    if resolution is None:
+        resolution = 0.5 * (size or spread.max().item())
+    expect.number(resolution, "resolution", low=0)
+    if (seen := sigmas * error.max().item()) > resolution > 0:
+        raise ValueError(f"{what}: the samples scatter too much to tell: {sigmas:g} standard errors are {seen:.2g}, "
+                         f"more than the {resolution:.2g} that are to be seen; take more samples")
     found = f"off by {worst:.1f} standard errors, where {sigmas:g} are allowed"
     _passed("monte_carlo", what, f"{found}; {_count(len(samples), 'sample')}, an error of {seen:.1g} would be seen")
 

@@ -81,6 +81,8 @@ def test_monte_carlo_accepts_the_truth_and_refuses_an_error_of_a_tenth():
         checks.monte_carlo(samples, torch.tensor([0.0, 0.1, 0.0]), what="mean")
     with pytest.raises(ValueError, match="scatter too much to tell"):
         checks.monte_carlo(1e6 * samples, 5.0, what="the mean, with an enormous scatter")
+    with pytest.raises(ValueError, match="scatter too much to tell"):
+        checks.fails(lambda: checks.monte_carlo(1e6 * samples, 5.0, what=""), what="5 is the mean")
     with pytest.raises(ValueError, match="more than the 0.01 that are to be seen"):
         checks.monte_carlo(samples, 0.0, what="mean", resolution=0.01)
     checks.monte_carlo(torch.zeros(100), 0.0, what="no scatter at all")

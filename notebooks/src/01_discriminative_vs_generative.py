@@ -10,7 +10,7 @@
 # opinion about $x$ itself. With that opinion it can label, reject, repair and invent. It also makes mistakes of its
 # own, and one of them will surprise you.
 #
-# You need: derivatives, the Gaussian density, a little PyTorch. The core path takes about 75 minutes. Sections marked
+# You need: derivatives, the Gaussian density, a little PyTorch. The core path takes about {minutes} minutes. Sections marked
 # *Going deeper* start folded; the later chapters do not depend on them.
 
 # %% tags=["parameters"]

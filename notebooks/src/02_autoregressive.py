@@ -14,7 +14,7 @@
 # $\log p(x)$ **exactly**. You will feel what "exact" means when we turn a digit into a file of about 15 bytes and read
 # it back. You will also meet the price: drawing one sample takes 784 steps, one after the other.
 #
-# You need chapter 01: maximum likelihood, nats, KL. The core path takes about 75 minutes. Sections marked *Going
+# You need chapter 01: maximum likelihood, nats, KL. The core path takes about {minutes} minutes. Sections marked *Going
 # deeper* start folded.
 
 # %% tags=["parameters"]

@@ -12,7 +12,7 @@
 # failure that opens chapter 04: the codes are lovely, and we still cannot draw a new one.
 #
 # You need: derivatives, eigenvectors and singular values, the KL divergence of chapter 01, a little PyTorch. The
-# chapter takes about 75 minutes.
+# chapter takes about {minutes} minutes.
 
 # %% tags=["parameters"]
 budget: str = "auto"  # smoke (seconds), class (minutes on a laptop), full (what a GPU is for), or auto

@@ -10,7 +10,7 @@
 # you will see it derived three times and executed every time.
 #
 # You need: the Gaussian density, KL divergence (chapter 01), autoencoders (chapter 03), and for section 4.11 the
-# PixelCNN (chapter 02). The core path takes about 75 minutes. Sections marked *Going deeper* start folded; the later
+# PixelCNN (chapter 02). The core path takes about {minutes} minutes. Sections marked *Going deeper* start folded; the later
 # chapters do not depend on them.
 
 # %% tags=["parameters"]

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from course_utils import exercises
-from course_utils.commands.build import build, twins
+from course_utils.commands.build import build, minutes, twins
 from course_utils.commands.build.build import assemble, build_chapter, check, dumps
 from course_utils.commands.build.quotes import quote
 from course_utils.commands.build.source import BuildError, read, select, sources
@@ -103,6 +103,7 @@ TWINS = {"97.2": [("two for one", "cell", "close(one,", "close(2.0,"), ("nought 
 SOURCE = r'''
 # %% [markdown]
 # # Title
+# This takes about {minutes} minutes.
 
 # %% [markdown] defines=["97.1"]
 # A definition
@@ -671,6 +672,58 @@ def test_check_wants_two_wrong_twins_of_every_verified_equation(built, old, new,
         assert course_build(path, target).exit_code == 0, "a chapter that is being written may be built"
     file.unlink()
     assert "(97.2) has 0 wrong twins" in course_build(path, target, "--check").output
+
+
+FOLDED = '# %% [markdown] tags=["fold"]\n# ## Going deeper: more\n'
+
+
+def takes(path):
+    return minutes.rounded(build.sections(read(path)))
+
+
+def test_the_head_of_a_chapter_says_how_long_its_core_path_takes(built):
+    path, target = built
+    assert f"This takes about {takes(path)} minutes." in target.read_text() and takes(path) == 5  # an exercise, a law
+
+
+@pytest.mark.parametrize("more, expected", [
+    ("# %% [markdown]\n# " + "word " * 4_000, 25),  # 20 minutes of prose
+    ("# %% [markdown]\n# " + "$$ a = b $$ " * 40, 25),
+    ("# %% [markdown]\n# " + "$a + b + c$ and " * 1_000, 15),  # a formula in a line is read like a word
+    ("# %%\nx = 1\n# %% [markdown]\n# ```\n# " + "word " * 4_000 + "\n# ```\n", 5),
+    ("# %%\n" + "x = 1\n" * 24 + "# %%\n" + "x = 1\n" * 24 + "# %%\n" + "x = 1\n" * 24 + "# %%\n" + "x = 1\n" * 24, 10),
+    ('# %% tags=["widget"]\nwidgets.show()\n' * 10, 25),
+    (FOLDED + "# %% [markdown]\n# " + "word " * 4_000, 5),
+    (FOLDED + "# %% [markdown]\n# ### Inside\n# " + "word " * 4_000, 5),
+    (FOLDED + "# %% [markdown]\n# ## After\n# " + "word " * 4_000, 25),
+])  # fmt: skip
+def test_the_minutes_count_words_equations_code_and_widgets_outside_of_folds(workshop, more, expected):
+    assert takes(workshop((FOLDED, more + "\n# %% [markdown]\n# ## Last\n"))) == expected
+
+
+def test_a_chapter_that_takes_too_long_or_does_not_say_is_refused(workshop):
+    words = "# %% [markdown]\n# " + "word " * 18_000 + "\n"
+    found = "\n".join(problems_of(workshop((FOLDED, words + FOLDED))))
+    assert "the core path takes about 95 minutes, may take 90" in found
+    found = "\n".join(problems_of(workshop(("{minutes}", "75"))))
+    assert 'says how long it takes: "about {minutes} minutes"' in found
+
+
+def test_readme_says_the_minutes_that_the_build_estimates(built, tmp_path):
+    path, target = built
+    chapter, readme = read(path), tmp_path / "README.md"
+    assert not list(minutes.readme(chapter, 5)), "a source outside of the course has no README"
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "floors.toml").write_text("")
+    row = "| [97 Test](notebooks/97_test.ipynb) | Why? | 01 | {} min |\n"
+    for said, problems in (("75", 1), ("5", 0)):
+        readme.write_text("# Course\n" + row.format(said) + row.format(75).replace("97", "98"))
+        assert len(list(minutes.readme(chapter, 5))) == problems
+    readme.write_text("# Course\n" + row.format(75) + row.format(75).replace("97", "98"))
+    minutes.write(chapter, 5)
+    assert readme.read_text() == "# Course\n" + row.format(5) + row.format(75).replace("97", "98")
+    readme.write_text("# Course\n")
+    assert "does not say the minutes" in str(next(minutes.readme(chapter, 5)))
 
 
 LAW_OF_TWO = r"$$ b = a \tag{97.2} $$"

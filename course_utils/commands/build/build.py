@@ -18,7 +18,7 @@ import click
 import nbformat
 from nbformat import v4
 
-from course_utils.commands.build import bootstrap, complete, demos, ledger, rules, twins
+from course_utils.commands.build import bootstrap, complete, demos, ledger, minutes, rules, twins
 from course_utils.commands.build.quotes import quote, solution, stub
 from course_utils.commands.build.source import BuildError, Cell, Chapter, Problem, read, select, sources
 from course_utils.files import write_bytes
@@ -56,8 +56,20 @@ def assemble(src_path, solutions=False, wheel=None):
     problems += complete.defined(filled)
     for rule in complete.RULES:
         problems += rule(chapter)
+    takes = minutes.rounded(_sections(filled, known))
+    problems += minutes.rule(chapter, takes)
     problems.sort(key=lambda problem: problem.cell or 0)
-    return None if failures else _notebook(filled, wheel), problems
+    return None if failures else _notebook(minutes.filled(filled, takes), wheel), problems
+
+
+def _sections(filled, known):
+    return minutes.by_section(filled, {number: exercise.kind for number, exercise in known.items()})
+
+
+def sections(chapter):
+    """``[(heading, minutes)]`` of a chapter's core path, as the build estimates them."""
+    known, _ = _exercises(chapter)
+    return _sections(_fill(chapter, known, False)[0], known)
 
 
 def check(src=SOURCE, out=NOTEBOOKS, chapters=(), wrong=None):
@@ -70,7 +82,9 @@ def check(src=SOURCE, out=NOTEBOOKS, chapters=(), wrong=None):
         notebook, found = assemble(path)
         solved, more = assemble(path, solutions=True)
         problems += [*found, *(p for p in more if p not in found)]
-        problems += _kept(read(path), out, wrong)
+        chapter = read(path)
+        problems += _kept(chapter, out, wrong)
+        problems += minutes.readme(chapter, minutes.rounded(sections(chapter)))
         if notebook is not None:
             problems += _differences(Path(out) / f"{path.stem}.ipynb", notebook)
     if not chapters:
@@ -310,6 +324,10 @@ def main(chapters, checking, solutions, carry, draft, accept, src, wrong, out):
             if notebook is not None and (draft or not found):
                 target = folder / f"{path.stem}.ipynb"
                 click.echo(f"{target}: {'written' if _write(target, dumps(notebook)) else 'up to date'}")
+                chapter = read(path)
+                takes = sections(chapter)
+                click.echo(minutes.line(chapter, takes))
+                minutes.write(chapter, minutes.rounded(takes))
     for problem in problems:
         click.echo(problem, err=True)
     if problems:

@@ -8,8 +8,10 @@ section, puts the sum (to five minutes) where a source says ``{minutes}``, and r
 import re
 from dataclasses import replace
 
+from course_utils.commands.build import complete
 from course_utils.commands.build.ledger import CODE, FORMULA
 from course_utils.commands.build.quotes import code_lines
+from course_utils.files import write_bytes
 
 WORDS = 1 / 200  # minutes a word of prose takes
 EQUATION = 0.5  # a displayed equation
@@ -59,6 +61,37 @@ def _cell(cell, kinds):
 def rounded(sections):
     """The sum, to five minutes."""
     return 5 * round(sum(minutes for _, minutes in sections) / 5)
+
+
+def line(chapter, sections):
+    """The minutes of a chapter and of its sections on one line."""
+    parts = " · ".join(f"{heading.split(' ')[0]} {minutes:.0f}" for heading, minutes in sections if minutes >= 0.5)
+    return f"{chapter.path.stem}: about {rounded(sections)} minutes ({parts})"
+
+
+def row(chapter):
+    """``(README.md, its text, the match of the chapter's minutes in it)``; the last None where it has no such row."""
+    root = complete.checkout(chapter)
+    if root is None:
+        return None, "", None
+    path = root / "README.md"
+    text = path.read_text(encoding="utf-8")
+    return path, text, re.search(rf"(?m)^\|.*\(notebooks/{chapter.path.stem}\.ipynb\).*\| (\d+) min \|$", text)
+
+
+def readme(chapter, minutes):
+    """README's table says the minutes that the build estimates."""
+    path, _, found = row(chapter)
+    if path is not None and (found is None or int(found[1]) != minutes):
+        said = f"says {found[1]} minutes" if found else "does not say the minutes"
+        yield chapter.problem(f"README.md {said}, the estimate is {minutes}; run `course build`")
+
+
+def write(chapter, minutes):
+    """Put the minutes into README's table."""
+    path, text, found = row(chapter)
+    if found is not None and int(found[1]) != minutes:
+        write_bytes(path, (text[: found.start(1)] + str(minutes) + text[found.end(1) :]).encode("utf-8"))
 
 
 def filled(chapter, minutes):
