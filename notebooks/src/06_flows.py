@@ -9,7 +9,7 @@
 # keep count of how much it stretches, then $p(x)$ is exact, and a sample is one pass through a network.
 #
 # You need: densities and KL divergence (chapter 01), MADE and causal masks (chapter 02), determinants. The core path
-# takes about 80 minutes. Sections marked *Going deeper* start folded; the later chapters do not depend on them.
+# takes about {minutes} minutes. Sections marked *Going deeper* start folded; the later chapters do not depend on them.
 
 # %% tags=["parameters"]
 budget: str = "auto"  # smoke (seconds), class (minutes on a laptop), full (what a GPU is for), or auto

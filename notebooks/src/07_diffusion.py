@@ -13,7 +13,8 @@
 # equation is run on a density where the true answer is known.
 #
 # You need: Gaussians and KL divergence (chapter 01), the denoiser at the end of chapter 03, the bound of chapter 04, and
-# conservation of mass from chapter 06. Sections marked *Going deeper* start folded.
+# conservation of mass from chapter 06. The core path takes about {minutes} minutes. Sections marked *Going deeper* start
+# folded.
 
 # %% tags=["parameters"]
 budget: str = "auto"  # smoke (seconds), class (minutes on a laptop), full (what a GPU is for), or auto
