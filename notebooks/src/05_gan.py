@@ -12,8 +12,8 @@
 # Two things are kept apart all the way, because most confusion about GANs comes from mixing them: what a loss is
 # *worth* when the opponent is perfect, and what is actually *descended*. Both are computed and asserted.
 #
-# You need: KL and Jensen–Shannon divergence (chapter 01), the VAE (chapter 04). Sections marked *Going deeper* start
-# folded; the later chapters do not depend on them.
+# You need: KL and Jensen–Shannon divergence (chapter 01), the VAE (chapter 04). The core path takes about {minutes}
+# minutes. Sections marked *Going deeper* start folded; the later chapters do not depend on them.
 
 # %% tags=["parameters"]
 budget: str = "auto"  # smoke (seconds), class (minutes on a laptop), full (what a GPU is for), or auto
