@@ -1030,7 +1030,7 @@ print(f"numbers of z that fail the test at 5 %: {(distance > limit).float().mean
 # %% [markdown] tags=["fold"]
 # ### Going deeper: are later latents "more semantic"?
 # One of the sources says that the deeper latents of a flow carry higher meaning. That can be tested: train a linear
-# classifier on the latents of each scale of the Glow, with about as many numbers from each, and on as many pixels.
+# classifier on the latents of each scale of the Glow, as many numbers from each, and for comparison on all pixels.
 
 # %%
 parts = glow.scales(shape, 2)
