@@ -44,6 +44,11 @@ def _passed(law, what, found=""):
         say(line)
 
 
+def _short(value):
+    """A size in few letters: 0, 0.02, 3e-09."""
+    return f"{value:.0e}" if 0 < value < 1e-3 else f"{value:.1g}"
+
+
 def _count(n, thing):
     return f"{n:,} {thing}{'s' * (n != 1)}"
 
@@ -78,7 +83,7 @@ def close(actual, expected, *, what, rtol=1e-5, atol=1e-6):
     distance = (a.double() - e.double()).abs()
     worst = (distance / allowed.clamp_min(1e-300)).argmax()
     off, room = distance.flatten()[worst].item(), allowed.flatten()[worst].item()
-    _passed("close", what, f"off by at most {off:.0e}, where {room:.0e} is allowed; {_count(a.numel(), 'number')}")
+    _passed("close", what, f"off by {_short(off)}, {_short(room)} allowed; {_count(a.numel(), 'number')}")
 
 
 def true(condition, *, what):
@@ -141,7 +146,7 @@ def monte_carlo(samples, expected, *, what, sigmas=5.0, resolution=None):
     if (seen := sigmas * error.max().item()) > resolution > 0:
         raise ValueError(f"{what}: the samples scatter too much to tell: {sigmas:g} standard errors are {seen:.2g}, "
                          f"more than the {resolution:.2g} that are to be seen; take more samples")
-    found = f"off by {worst:.1f} standard errors, where {sigmas:g} are allowed"
+    found = f"off by {worst:.1f} standard errors, {sigmas:g} allowed"
     _passed("monte_carlo", what, f"{found}; {_count(len(samples), 'sample')}, an error of {seen:.1g} would be seen")
 
 

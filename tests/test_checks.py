@@ -71,7 +71,7 @@ def test_in_a_notebook_a_law_leaves_a_record_unless_its_line_is_held_back():
     assert [data["text/plain"] for data in said] == ["✓ near", "✓ refuted, as it must be: no"]
     near, no = (data[checks.RECORD_MIME] for data in said)
     assert (near["law"], near["what"], no["law"]) == ("close", "near", "fails")
-    assert near["found"] == "off by at most 1e-01, where 2e-01 is allowed; 1 number"
+    assert near["found"] == "off by 0.1, 0.2 allowed; 1 number"
 
 
 def test_monte_carlo_accepts_the_truth_and_refuses_an_error_of_a_tenth():

@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "__init__": "",
 }
 # What one room of the workshop may take from another: these modules, no others.
-DOORS = {"commands.pages": "document export index mathml", "commands.run": "run", "commands.lab": "lab browser",
+DOORS = {"commands.pages": "document export index laws mathml", "commands.run": "run", "commands.lab": "lab browser",
          "commands.build": "build"}
 TOUCHES_WIDGETS = {"ipywidgets", "anywidget"}
 BY_NAME = ("import_module", "find_spec", "__import__")    # functions that are given a module as a string

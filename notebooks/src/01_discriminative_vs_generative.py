@@ -192,7 +192,8 @@ record(kmeans_purity=purity)
 # $p(y\mid x)$: what is kept is distributed as $p(x)\,p(y\mid x)$ up to a constant, and that is (1.3).
 #
 # Let us do exactly that where we can see everything: two dimensions and three classes. We know the truth, but the
-# recipe may use only the two ingredients.
+# recipe may use only the two ingredients. Each call of `checks` below is a *law*: it compares two things that were
+# computed in different ways, prints one line if they agree, and stops the chapter if they do not.
 
 # %% verifies=["1.1", "1.2", "1.3"]
 truth = distributions.GaussianMixture(
@@ -289,6 +290,9 @@ check("1.1", posterior)
 # softmax. The difference is where the weights come from. Logistic regression turns its weights until $p(y\mid x)$
 # fits the labels. LDA measures class means and a covariance, a full story of how $x$ came about, and reads the
 # weights off.
+#
+# The cell below also uses `checks.fails`. It names a claim that sounds right and shows that it is false: its line says
+# *refuted, as it must be*, and then the claim. A law that nothing could break would prove nothing.
 
 # %% quote="course_utils.models.classifier:lda_logits"
 

@@ -341,7 +341,7 @@ plane = shaken(coupling.affine_flow(2, n_layers=3, hidden=(8,)))
 with torch.no_grad():
     checks.integrates_to_one(plane.log_prob, (-20, 20), (-20, 20), n=401, what="(6.3): ∫ p = 1")
 checks.fails(lambda: checks.log_det(lambda v: (chain(v)[0], -chain(v)[1]), x, what="turned"),
-             what="a log-determinant with the wrong sign")
+             what="with the wrong sign it is the log-determinant too")
 
 # %% [markdown]
 # A warning about such tests. With fresh weights a flow is the identity, and $\log|\det|=0$ is right even for a program
@@ -924,7 +924,7 @@ with torch.no_grad():
     mu, raw = prior(points[:, 1:, None, None]).flatten(1).T  # the wrong half: told by the number it judges
     cheat = Normal(mu, coupling.bounded(raw, 2.0).exp()).log_prob(points[:, 1]) + Normal(0.0, 1.0).log_prob(points[:, 0])
 print(f"told by the number that it judges, the 'density' integrates to {cheat.exp().sum() * volume:.2f}")
-checks.fails(lambda: abs(cheat.exp().sum() * volume - 1) < 0.02, what="a prior on the wrong half")
+checks.fails(lambda: abs(cheat.exp().sum() * volume - 1) < 0.02, what="with the prior on the wrong half the integral is 1")
 
 # %%
 small_glow = glow.glow(shape, n_scales=2, depth=4, width=32, first=[elementwise.Logit(0.02)])

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from course_utils import files
+from course_utils.commands.pages import index, laws
 from course_utils.commands.pages.mathml import MathError, convert, equation
 from course_utils.commands.run import report, verify
 
@@ -228,3 +229,46 @@ def test_verify_names_what_differs(tmp_path):
     broken.write_text("[]")
     assert "is not a metrics.json" in CliRunner().invoke(verify.main, [left, right]).output
     assert "no results at" in CliRunner().invoke(verify.main, [str(tmp_path / "none"), right]).output
+
+
+LAWS = {
+    "9.1": [{"law": "close", "what": "a < b & c", "found": "off by 0, 1e-06 allowed; 1 number"},
+            {"law": "fails", "what": "refuted, as it must be: the sign is free"}],
+}  # fmt: skip
+
+
+@pytest.fixture
+def run_of_one(tmp_path):
+    """A folder with an executed chapter 09 and the summary of its run."""
+    text = "# Nine\n$$ a = b \\tag{9.1} $$\n$$ \\nosuch \\tag{9.2} $$\n$$ c \\tag{9.3} $$\n$$ d $$"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)]), tmp_path / "09_nine.ipynb")
+    entry = {"status": "passed", "metrics": {}, "floors": {}, "wall_seconds": 1.0, "cells": 1, "parameters": {},
+             "failure": None, "notes": [], "laws": LAWS}  # fmt: skip
+    return tmp_path, {"written": "now", "versions": {}, "chapters": {"09_nine": entry, "10_gone": entry | {"laws": {}}}}
+
+
+def test_the_page_of_laws_shows_each_equation_its_laws_and_the_mistakes_they_refuse(run_of_one):
+    out, summary = run_of_one
+    kept = {"9.1": {"formula": "x", "law": "y", "caught": ["the ½ & more"]}, "9.2": {"formula": "x", "law": "y"}}
+    written = laws.page(summary, out, kept)
+    first, second, third = re.findall(r'<article class="law" id="law-(9\.\d)">(.*?)</article>', written, re.DOTALL)
+    assert (first[0], second[0], third[0]) == ("9.1", "9.2", "9.3")
+    assert "<math" in first[1] and 'href="09_nine.html#eq-9.1">(9.1)</a>' in first[1]
+    assert "a &lt; b &amp; c <small>off by 0, 1e-06 allowed; 1 number</small>" in first[1]
+    assert "<s>the sign is free</s> <small>refuted</small>" in first[1] and "the ½ &amp; more" in first[1]
+    assert r'<code class="tex"> \nosuch' in second[1] and "Not run." in second[1]
+    assert "A definition" in third[1] and "<h2>Nine</h2>" in written and "10_gone" not in written
+
+
+def test_the_page_of_a_run_leads_to_the_laws(run_of_one):
+    out, summary = run_of_one
+    assert '<a href="laws.html">The laws: 2 checks, equation by equation</a>' in index.page(summary, out)
+    del summary["chapters"]["09_nine"]
+    assert "laws.html" not in index.page(summary, out)
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]"])
+def test_a_run_needs_no_ledger(tmp_path, content):
+    if content is not None:
+        (tmp_path / "ledger.json").write_text(content)
+    assert report.read_ledger(tmp_path / "ledger.json") == {}

@@ -7,7 +7,7 @@ import io
 import json
 from urllib.parse import quote
 
-from course_utils.commands.pages import document
+from course_utils.commands.pages import document, laws
 
 WIDEST = 360  # pixels of a thumbnail
 MOST = 24  # thumbnails of one chapter
@@ -23,6 +23,9 @@ def page(summary, out):
         f'<h1>Results of the course</h1><p class="facts">{passed} of {len(chapters)} chapters passed · '
         f"{html.escape(summary['written'])}<br>{html.escape(versions)}</p>"
     )
+    n_laws = sum(len(records) for entry in chapters.values() for records in entry.get("laws", {}).values())
+    if n_laws:
+        top += f'<p><a href="{laws.NAME}">The laws: {n_laws} checks, equation by equation</a></p>'
     return document.page("Results of the course", f"<main>{top}{table(chapters)}{body}</main>")
 
 

@@ -1,5 +1,6 @@
 """What a run says: the live lines, `metrics.json`, the table of results, and the index page."""
 
+import json
 import os
 import sys
 import time
@@ -118,6 +119,15 @@ def read_floors(path):
 
     check(floors, "", 4)
     return floors
+
+
+def read_ledger(path):
+    """`ledger.json` as {equation: what is kept of it}; `course build` judges it, here an unreadable one is empty."""
+    try:
+        kept = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return kept if isinstance(kept, dict) else {}
 
 
 def judge(name, result, floors):

@@ -228,7 +228,7 @@ def main(context, chapters, extra, out, jobs, resume, timeout, notebooks, **valu
     package, libraries = package_hash(), versions()
     events = queue.SimpleQueue()
     with only_run(out), asked_to_stop(events):
-        shelf = Shelf(out, floors, libraries, package)
+        shelf = Shelf(out, floors, libraries, package, report.read_ledger(folder / "ledger.json"))
         try:
             shelf.open()
         except OSError as error:

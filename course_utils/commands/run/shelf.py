@@ -62,8 +62,9 @@ def nothing(status, failure=None, **more):
 class Shelf:
     """`out` with one chapter after another put into it. `results`: chapter → what stands there now."""
 
-    def __init__(self, out, floors, libraries, package):
+    def __init__(self, out, floors, libraries, package, ledger=None):
         self.out, self.floors, self.libraries, self.package = Path(out), floors, libraries, package
+        self.ledger = ledger or {}  # equation → what the notebooks' ledger keeps of it
         self.results, self.absent, self.remarks = {}, {}, {}
         self.told = set()  # chapters of which the summary on the disk says that they passed
         self.trouble = None  # why the summary could not be written the last time, if it could not
@@ -182,11 +183,13 @@ class Shelf:
         return summary
 
     def write_summary(self, summary, page_first=False):
-        """`metrics.json` and `index.html`. What is taken back leaves the page first; what is new comes there last."""
-        from course_utils.commands.pages import index
+        """`metrics.json`, `laws.html` and `index.html`. What is taken back leaves the page first; what is new comes
+        there last."""
+        from course_utils.commands.pages import index, laws
 
         steps = [
             lambda: files.write_json(self.out / "metrics.json", summary),
+            lambda: files.write_text(self.out / laws.NAME, laws.page(summary, self.out, self.ledger)),
             lambda: files.write_text(self.out / "index.html", index.page(summary, self.out)),
         ]
         for step in reversed(steps) if page_first else steps:
