@@ -7,14 +7,16 @@ inputs of every kind. A new model without guards, or a new function of which not
 import inspect
 import math
 import re
+from pathlib import Path
 
 import pytest
 import torch
 from test_protocol import CASES, made
 
 from course_utils import metrics
+from course_utils.data import handwriting, images
 from course_utils.distributions import GaussianHead, Head
-from course_utils.models import autoencoder, vae
+from course_utils.models import autoencoder, vae, vqvae
 from course_utils.models.autoregressive import baselines, pixelcnn, sampling
 from course_utils.models.autoregressive import made as made_family
 from course_utils.widgets.network import pack_network
@@ -192,3 +194,42 @@ def test_the_scale_of_a_gaussian_head_ends_where_it_says_however_far_the_network
     torch.testing.assert_close(variance.log()[:, 0], torch.tensor([9.0, 10.0, 10.0, 10.0]))
     variance.log().sum().backward()
     torch.testing.assert_close(numbers.grad[:, 1], torch.ones(4))    # the end does not stop what leads back
+
+
+# ---- the user's own dtype, and what a newer NumPy warns of ----------------------------------------------------------
+
+
+@pytest.fixture
+def in_double():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
+def test_a_model_made_in_double_precision_takes_and_gives_doubles(case, in_double):
+    model, batch = made(case), case.batch()
+    assert {weight.dtype for weight in model.parameters()} == {torch.float64}
+    assert case.objective(model)(batch)["loss"].dtype == torch.float64
+    if "sample" in case.has:
+        y = [parts(case)[1]] * case.given
+        assert model.sample(len(y[0]) if y else 3, *y).dtype == torch.float64
+
+
+def test_data_come_in_the_default_dtype_with_the_same_numbers(in_double):
+    double = images.to_float(torch.arange(256, dtype=torch.uint8)), handwriting.sample(20).factors
+    words = vqvae.WordsAsBits(None, 4).to_image(torch.arange(4).view(1, 2, 2))
+    assert {x.dtype for x in (*double, words)} == {torch.float64}
+    torch.set_default_dtype(torch.float32)
+    single = images.to_float(torch.arange(256, dtype=torch.uint8)), handwriting.sample(20).factors
+    for a, b in zip(single, double, strict=True):
+        assert a.dtype == torch.float32 and torch.equal(a, b.float())
+
+
+def test_chapters_hand_arrays_to_functions_that_ask_numpy_for_a_copy():
+    """A tensor's ``__array__`` knows no ``copy``, of which NumPy 2 warns: pictures are drawn from arrays."""
+    found = [f"{path.name}: {call}" for path in sorted(Path(__file__).parents[1].glob("notebooks/src/*.py"))
+             for call in re.findall(r"\.imshow\((.*)", path.read_text(encoding="utf-8"))
+             if ".numpy()" not in call.partition(", ")[0] + call.partition(", ")[2].split("=")[0]]
+    assert not found, "say .numpy(): " + "; ".join(found)

@@ -80,7 +80,8 @@ def sample_factors(labels: Tensor, glyphs: str = DIGITS, generator: torch.Genera
     speed, neatness, which = torch.rand(3, len(labels), generator=generator, dtype=torch.float64)
     counts = torch.tensor([len(alphabet.STROKES[glyph]) for glyph in glyphs])
     variant = torch.floor(which * counts[labels])
-    return torch.stack([slant, width, pressure, speed, neatness, variant], 1).float()
+    factors = torch.stack([slant, width, pressure, speed, neatness, variant], 1).float()
+    return factors.to(torch.get_default_dtype())                     # the same numbers whatever the default
 
 
 def render(

@@ -149,10 +149,10 @@ def on_disk(name: str, data_dir: str | Path = "") -> bool:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 0..255 as float in [0, 1]."""
+    """uint8 0..255 as floats in [0, 1], in torch's default dtype, as new weights are."""
     if images.dtype != torch.uint8:
         raise ValueError(f"expected uint8 images as stored in a Split, got {images.dtype}")
-    return images.float() / 255
+    return images.to(torch.get_default_dtype()) / 255
 
 
 def to_levels(images: Tensor, levels: int) -> Tensor:

@@ -262,7 +262,7 @@ class WordsAsBits(nn.Module):
         """Words ``(B, h, w)`` to a binary image ``(B, bits, h, w)``."""
         words = expect.inside(expect.integers(words, "words", "B", "H", "W"), "words", 0, self.n_words - 1)
         n_bits, *_ = self.image_shape(self.n_words, words.shape[1:])
-        return (words.unsqueeze(1) // self._powers(n_bits, words.device) % 2).float()
+        return (words.unsqueeze(1) // self._powers(n_bits, words.device) % 2).to(torch.get_default_dtype())
 
     def from_image(self, image):
         """The inverse of :meth:`to_image`."""

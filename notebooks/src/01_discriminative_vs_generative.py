@@ -230,7 +230,7 @@ fields = [p_y_given_x.max(1).values, p_x, p_x_given_y[:, 1]]
 titles = ["largest p(y|x)", "p(x)", "p(x|y=1), composed"]
 units = ["probability", "probability per unit area", "probability per unit area"]
 for ax, field, title, unit in zip(axes, fields, titles, units):
-    shown = ax.imshow(field.reshape(240, 240).T, cmap="viridis", **square)
+    shown = ax.imshow(field.reshape(240, 240).T.numpy(), cmap="viridis", **square)
     ax.set_title(title, fontsize=10)
     ax.set(xlabel="$x_1$", ylabel="$x_2$")
     fig.colorbar(shown, ax=ax, location="bottom", label=unit)

@@ -329,7 +329,7 @@ panels = {"inputs → hidden": (into, ranks, hidden), "hidden → hidden": (betw
           "hidden → outputs": (out, hidden, ranks), "paths, input → output": (paths > 0, ranks, ranks)}  # fmt: skip
 fig, axes = plt.subplots(1, 4, figsize=(9.5, 2.9))
 for ax, (title, (mask, source, goal)) in zip(axes, panels.items()):
-    ax.imshow(mask, cmap="Blues", vmin=0, vmax=1.3, aspect="auto")
+    ax.imshow(mask.numpy(), cmap="Blues", vmin=0, vmax=1.3, aspect="auto")
     ax.set_title(title, fontsize=10)
     ax.set(xlabel="from (rank)", ylabel="to (rank)")
     ax.set_xticks(range(len(source)), [int(m) for m in source], fontsize=8)
@@ -457,7 +457,7 @@ check("2.4", pixel_mask)
 fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.3))
 for ax, kind in zip(axes, "AB"):
     mask = F.pad(causal_mask(5, kind)[0, 0], (0, 0, 0, 2))  # the two rows below are all zero
-    ax.imshow(mask, cmap="Blues", vmin=0, vmax=1.4)
+    ax.imshow(mask.numpy(), cmap="Blues", vmin=0, vmax=1.4)
     for i in range(5):
         for j in range(5):
             ax.text(j, i, f"{int(mask[i, j])}", ha="center", va="center", color="white" if mask[i, j] else "black")
@@ -777,7 +777,7 @@ damaged = file[:one_bit] + str(1 - int(file[one_bit])) + file[one_bit + 1 :]
 wrong = coding.decode(damaged, ask_pixel_by_pixel(model), n_pixels)
 checks.fails(lambda: wrong == pixels, what="a file with one flipped bit still gives the digit")
 place = sampling.raster_order(shape)
-pair = torch.stack([torch.zeros(n_pixels).index_put_((place,), torch.tensor(p).float()) for p in (decoded, wrong)])
+pair = torch.stack([torch.zeros(n_pixels).index_put_((place,), 1.0 * torch.tensor(p)) for p in (decoded, wrong)])
 captions = ["read back from the file", f"after bit {one_bit} was flipped"]
 plots.show(
     plots.captioned(pair.view(2, *shape), captions, columns=2, width=4),
@@ -801,11 +801,11 @@ with training.evaluating(model):
     answer = model(test_x[k : k + 1])  # the distribution of all pixels, each given the true ones before it
     expected, cost = answer.mean[0].mean(0).cpu(), -answer.log_prob(test_x[k : k + 1])[0].sum(0).cpu() / math.log(2)
 fig, axes = plt.subplots(1, 3, figsize=(9.5, 3.3))
-axes[0].imshow(test_x[k].mean(0).cpu(), cmap="gray_r", vmin=0, vmax=1)
+axes[0].imshow(test_x[k].mean(0).cpu().numpy(), cmap="gray_r", vmin=0, vmax=1)
 axes[0].set_title(f"the digit, {cost.sum():.0f} bits in all")
-axes[1].imshow(expected, cmap="gray_r", vmin=0, vmax=1)
+axes[1].imshow(expected.numpy(), cmap="gray_r", vmin=0, vmax=1)
 axes[1].set_title("chance of ink, given the pixels before")
-shown = axes[2].imshow(cost, cmap="magma")
+shown = axes[2].imshow(cost.numpy(), cmap="magma")
 axes[2].set_title("cost of each pixel")
 fig.colorbar(shown, ax=axes[2], label="bits")
 for ax in axes:
@@ -1013,7 +1013,7 @@ panels = {"training a PixelCNN": 0 * i + 1, "training a Row LSTM": i + 1, "train
           "sampling from any of them": i * N + j + 1}  # fmt: skip
 fig, axes = plt.subplots(1, 4, figsize=(9.5, 2.8))
 for ax, (title, step) in zip(axes, panels.items()):
-    ax.imshow(step, cmap="Blues", vmax=1.6 * step.max())
+    ax.imshow(step.numpy(), cmap="Blues", vmax=1.6 * step.max())
     for a in range(N):
         for b in range(N):
             ax.text(b, a, int(step[a, b]), ha="center", va="center", fontsize=8)
@@ -1685,7 +1685,7 @@ plots.show(fig, alt="Three smooth bumps of probability over the 256 grey levels,
 fig, axes = plt.subplots(1, 2, figsize=(6, 2.9))
 for ax, kind in zip(axes, "AB"):
     centre = causal_mask(3, kind, n_in=3, n_out=3, colours=3)[:, :, 1, 1]
-    ax.imshow(centre, cmap="Blues", vmin=0, vmax=1.4)
+    ax.imshow(centre.numpy(), cmap="Blues", vmin=0, vmax=1.4)
     ax.set(title=f"centre of mask {kind}", xlabel="input colour", ylabel="output colour")
     ax.set_xticks(range(3), ["red", "green", "blue"])
     ax.set_yticks(range(3), ["red", "green", "blue"])

@@ -741,7 +741,7 @@ check("3.6", train_denoiser)
 with training.evaluating(ae):
     codes = ae.encoder(train_x).cpu()
 mixture = GaussianMixture(20, covariance_type="full", reg_covar=1e-3, random_state=seed).fit(codes.double().numpy())
-drawn = torch.as_tensor(mixture.sample(200)[0]).float()
+drawn = torch.as_tensor(mixture.sample(200)[0]).to(codes)
 drawn = drawn[torch.randperm(200)]
 box = codes.amin(0) + (codes.amax(0) - codes.amin(0)) * torch.rand(200, codes.shape[1])
 sources = {"codes of test images": ae.encoder(test_x[:200]).detach().cpu(), "mixture of Gaussians": drawn,
@@ -798,7 +798,7 @@ with training.evaluating(ae2):
 fig, axes = plt.subplots(1, 2, figsize=(9.6, 4.5))
 plots.draw_images(axes[0], sheet, columns=11, title="decoded grid of codes")
 extent = (low[0].item(), high[0].item(), low[1].item(), high[1].item())
-shown = axes[1].imshow(gap.cpu(), origin="lower", extent=extent, aspect="auto", cmap="viridis")
+shown = axes[1].imshow(gap.cpu().numpy(), origin="lower", extent=extent, aspect="auto", cmap="viridis")
 axes[1].scatter(*plane[:2_000].cpu().T, s=1, color="white")
 axes[1].set(xlim=extent[:2], ylim=extent[2:], xlabel="$z_1$", ylabel="$z_2$", title="distance to the nearest code")
 fig.colorbar(shown, ax=axes[1], label="share of the region's width")

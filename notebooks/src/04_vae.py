@@ -920,7 +920,7 @@ else:
     order = kl_each.argsort(descending=True)
     r = correlations(q.mean[:, order], data.test.factors[:, :5]).abs().cpu()
     fig, ax = plt.subplots(figsize=(8, 2.8))
-    shown = ax.imshow(r.T, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+    shown = ax.imshow(r.T.numpy(), vmin=0, vmax=1, cmap="viridis", aspect="auto")
     ax.set_yticks(range(5), data.factor_names[:5])
     ax.set_xticks(range(20), [f"{value:.1f}" for value in kl_each[order].tolist()], fontsize=8)
     ax.set(xlabel="latents, sorted by their mean KL [nats]", title="Correlation |r| of latents with true factors")
@@ -1007,7 +1007,7 @@ def elbo_of(x):
 
 letters = handwriting.sample(500, glyphs="AEFHKMNRTWX", size=shape[-1], seed=seed + 1).images
 outsiders = {"letters": images.binarise(images.to_float(letters)).to(device), "digits upside down": test_x[:500].flip(2),
-             "noise": (torch.rand(500, *shape, device=device) < test_x.mean()).float(),
+             "noise": torch.rand(500, *shape, device=device).less(test_x.mean()).to(test_x),
              "blank paper": torch.zeros(500, *shape, device=device)}
 inside = elbo_of(test_x[:500])
 areas = {name: metrics.auroc(inside, elbo_of(x.expand(-1, *shape))) for name, x in outsiders.items()}
@@ -1247,8 +1247,8 @@ checks.true(largest < n_pixels / 2, what=f"the bug of section 4.8: v = {n_pixels
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(9.2, 3.1))
 level, n_bars = eigenvalues[4].item() * 0.9, 20
-axes[0].bar(range(1, n_bars + 1), eigenvalues[:n_bars], label="eigenvalue λ")
-axes[0].bar(range(1, n_bars + 1), eigenvalues[:n_bars].clamp(max=level), label="distortion min(λ, v)")
+axes[0].bar(range(1, n_bars + 1), eigenvalues[:n_bars].tolist(), label="eigenvalue λ")
+axes[0].bar(range(1, n_bars + 1), eigenvalues[:n_bars].clamp(max=level).tolist(), label="distortion min(λ, v)")
 axes[0].axhline(level, color="black", linestyle=":", label="water level v = βσ²")
 axes[0].set(xlabel="principal direction", ylabel="variance", title="Reverse water-filling", xticks=range(1, n_bars + 1, 3))
 axes[0].legend()
@@ -1422,8 +1422,8 @@ with training.evaluating(vae2):
     mass = log_p_z.softmax(0).cpu().view(71, 71)
 holes = mass[ratio < -1].sum().item()
 fig, ax = plt.subplots(figsize=(5.4, 4))
-shown = ax.imshow(ratio.T.clamp(-2, 2), origin="lower", extent=(-3.55, 3.55) * 2, cmap="RdBu", vmin=-2, vmax=2)
-ax.contour(ticks.cpu(), ticks.cpu(), ratio.T, levels=[-1], colors="black", linewidths=0.8)
+shown = ax.imshow(ratio.T.clamp(-2, 2).numpy(), origin="lower", extent=(-3.55, 3.55) * 2, cmap="RdBu", vmin=-2, vmax=2)
+ax.contour(ticks.cpu(), ticks.cpu(), ratio.T.numpy(), levels=[-1], colors="black", linewidths=0.8)
 for radius in (1, 2, 3):
     ax.add_patch(plt.Circle((0, 0), radius, fill=False, color="black", linestyle=":"))
 ax.set(xlabel="$z_1$", ylabel="$z_2$", title=f"Holes (inside the lines, red): {holes:.1%} of the prior's draws")

@@ -727,7 +727,7 @@ for ax, paths, name in (
     (axes[1], moved, "paths of the mean field: bent, never crossing"),
 ):
     heat = torch.stack([log_p(torch.linspace(-3, 3, 200).double(), t).exp() for t in clock], 1)
-    ax.imshow(heat, origin="lower", extent=(0, 1, -3, 3), aspect="auto", cmap="Greys", vmax=1)
+    ax.imshow(heat.numpy(), origin="lower", extent=(0, 1, -3, 3), aspect="auto", cmap="Greys", vmax=1)
     ax.plot(clock, paths, lw=0.8, color=plots.PALETTE[0])
     ax.set(title=name, xlabel="$t$: noise at 0, data at 1", ylim=(-3, 3))
 axes[0].set_ylabel("$x_t$")

@@ -60,8 +60,8 @@ class FlowMatching(nn.Module):
     def __init__(self, network, shape, centre=0.0, spread=1.0, drop_label=0.1, times=logit_normal_times):
         super().__init__()
         self.network, self.shape, self.drop_label, self.times = network, tuple(shape), drop_label, times
-        self.register_buffer("centre", torch.as_tensor(centre, dtype=torch.float32))
-        self.register_buffer("spread", torch.as_tensor(spread, dtype=torch.float32))
+        self.register_buffer("centre", torch.as_tensor(centre, dtype=torch.get_default_dtype()))
+        self.register_buffer("spread", torch.as_tensor(spread, dtype=torch.get_default_dtype()))
 
     def velocity(self, x_t, t, y=None):
         """The field at ``x_t (B, ...event)``; ``t`` a number, or ``(B,)``."""

@@ -149,8 +149,8 @@ class Diffusion(nn.Module):
     def __init__(self, network, schedule, shape, reading=EPS, centre=0.0, spread=1.0, drop_label=0.1, last=None):
         super().__init__()
         self.network, self.schedule, self.shape, self.reading = network, schedule, tuple(shape), reading
-        self.register_buffer("centre", torch.as_tensor(centre, dtype=torch.float32))
-        self.register_buffer("spread", torch.as_tensor(spread, dtype=torch.float32))
+        self.register_buffer("centre", torch.as_tensor(centre, dtype=torch.get_default_dtype()))
+        self.register_buffer("spread", torch.as_tensor(spread, dtype=torch.get_default_dtype()))
         self.drop_label, self.last = drop_label, last
 
     def inside(self, x):
