@@ -541,8 +541,8 @@ record(letters_auroc=table["letters"][1], noise_auroc=table["noise"][1], blank_a
 # do fall is called the **typical set**. In general it is the set of $x$ whose $\log p(x)$ is near its mean.
 
 # %% verifies=["1.5"]
-sample = torch.randn(2_000, 784, dtype=torch.float64)
-standard = distributions.standard_normal(784, like=sample)
+standard = distributions.standard_normal(784, like=torch.zeros(1).double())
+sample = standard.sample((2_000,))
 checks.monte_carlo(sample.square().sum(1), 784.0, what="E‖x‖² = D")
 gap = standard.log_prob(torch.zeros_like(sample[0])) - standard.log_prob(sample)
 checks.monte_carlo(gap, 392.0, what="samples lie D/2 nats below the peak")
