@@ -24,8 +24,12 @@ def gaussian(mu, log_var):
 
 
 def bernoulli(logits):
-    """Independent pixels in {0, 1} with the given logits ``(B, ...event)``; ``log_prob`` returns ``(B,)``."""
-    return Event(D.Bernoulli(logits=expect.floats(logits, "logits", ..., "D")), logits.dim() - 1)
+    """Independent pixels in {0, 1} with the given logits ``(B, ...event)``; ``log_prob`` returns ``(B,)``.
+
+    A grey value raises a ValueError, also where somebody has switched torch's own checks off for the whole process.
+    """
+    logits = expect.floats(logits, "logits", ..., "D")
+    return Event(D.Bernoulli(logits=logits, validate_args=True), logits.dim() - 1)
 
 
 def standard_normal(*event, like=None):
