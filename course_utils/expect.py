@@ -53,10 +53,15 @@ def levels(value, name="levels"):
 def shape(value, name="shape", n_dims=3):
     """The shape of one example as a tuple of counts: (C, H, W), or of ``n_dims`` numbers."""
     sizes = tuple(value) if isinstance(value, (tuple, list, torch.Size)) else ()
-    if len(sizes) != n_dims or not all(isinstance(size, int) and size > 0 for size in sizes):
+    if len(sizes) != n_dims or not all(type(size) is int and size > 0 for size in sizes):
         letters = {1: "(D,)", 2: "(H, W)", 3: "(C, H, W)"}.get(n_dims, f"{n_dims} sizes")
         raise ValueError(f"expected {name} to be {letters}, whole numbers from 1, got {came(value)}")
     return sizes
+
+
+def counts(values, name):
+    """Widths, sizes: a tuple or list of counts, of any length."""
+    return shape(values, name, n_dims=len(values) if isinstance(values, (tuple, list)) else 1)
 
 
 # ------------------------------------------------------------------------------------------------------------ tensors

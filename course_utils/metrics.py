@@ -62,6 +62,8 @@ def calibration_curve(probabilities, labels, n_bins=10):
 def bits_per_dim(log_prob, n_dims):
     r"""Bits per dimension :math:`-\log p(x) / (D \log 2)` from nats; ``log_prob (B,)``. For discrete x."""
     expect.no_nan(expect.floats(log_prob, "log_prob"), "log_prob")
+    if log_prob.numel() == 0:
+        raise ValueError("expected log_prob of at least one example, got none")
     return -log_prob / (expect.count(n_dims, "n_dims") * math.log(2.0))
 
 
@@ -145,8 +147,7 @@ def density_coverage(features, reference, k=5):
     Taught in chapter 05.
     """
     a, b = _two_sets(features, reference)
-    if not 1 <= k < len(b):
-        raise ValueError(f"k must lie between 1 and one less than the {len(b)} reference points, got {k}")
+    expect.count(k, f"k, below the number of reference points {len(b)},", 1, len(b) - 1)
     inside, covered = 0, 0
     for part in b.split(512):
         radius = _distances(part, b).kthvalue(k + 1, dim=1).values       # the nearest is the point itself
@@ -170,6 +171,8 @@ def data_copying(features, training, test):
 
 def nearest(features, reference):
     """Distance to the nearest point of ``reference``, and which it is: ``(N, D), (M, D) -> (N,), (N,)``."""
+    expect.finite(expect.floats(reference, "reference", "M", "D"), "reference")
+    expect.finite(expect.floats(features, "features", "N", reference.shape[1], like=reference), "features")
     found = [_distances(part, reference).min(1) for part in features.split(512)]
     return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])
 
@@ -180,8 +183,11 @@ def half_against_half(distance, reference, n, generator, repeats=8):
     What a perfect model would score: the *floor* that other distances are divided by. One split alone scatters by a
     third. Taught in chapter 05.
     """
+    expect.count(n)
+    expect.floats(reference, "reference", "M", ...)
+    expect.count(repeats, "repeats", 2)                              # one has no standard deviation
     if len(reference) < 2 * n:
-        raise ValueError(f"two disjoint parts of {n} need at least {2 * n} reference points, got {len(reference)}")
+        raise ValueError(f"expected more points: two disjoint parts of {n} need at least {2 * n} reference points, got {len(reference)}")
     orders = [torch.randperm(len(reference), generator=generator).to(reference.device) for _ in range(repeats)]
     found = torch.tensor([distance(reference[order[:n]], reference[order[n : 2 * n]]) for order in orders])
     return found.mean().item(), found.std().item()
@@ -197,6 +203,8 @@ def modes_and_fit(samples, centres, std, least=0.1):
     The truth itself is on mode with probability 0.989 in the plane. Taught in chapter 05.
     """
     samples, centres = _two_sets(samples, centres)
+    expect.number(std, "std", above=0)
+    expect.number(least, "least", above=0, high=1)
     n, (k, dims) = len(samples), centres.shape
     distance, which = nearest(samples, centres)
     on = distance <= 3 * std
@@ -225,7 +233,7 @@ def sharpness(images):
     High where neighbouring pixels differ: strokes with hard edges, and noise as well. Quote it over that of test
     images. Taught in chapter 05.
     """
-    x = images
+    x = expect.inside(expect.floats(images, "images", "N", "C", "H", "W"), "images", 0, 1)
     inner = 4 * x[..., 1:-1, 1:-1] - x[..., :-2, 1:-1] - x[..., 2:, 1:-1] - x[..., 1:-1, :-2] - x[..., 1:-1, 2:]
     return inner.double().square().mean().item()
 
@@ -238,11 +246,9 @@ def _distances(a, b):
 def _two_sets(features, reference):
     """Both as finite float64 matrices with the same number of columns."""
     for name, value in (("features", features), ("reference", reference)):
-        if value.dim() != 2 or len(value) < 2:
-            raise ValueError(f"{name} must be (N, D) with N at least 2, got {tuple(value.shape)}")
-        if not value.isfinite().all():
-            raise ValueError(f"{name} must be finite, {int((~value.isfinite()).sum())} of its numbers are not")
+        if len(expect.finite(expect.floats(value, name, "N", "D"), name)) < 2:
+            raise ValueError(f"expected {name} (N, D) with N at least 2, got {tuple(value.shape)}")
     if features.shape[1] != reference.shape[1]:
-        raise ValueError(f"both sets need the same number of columns, got {tuple(features.shape)} and "
+        raise ValueError(f"expected both sets to have the same number of columns, got {tuple(features.shape)} and "
                          f"{tuple(reference.shape)}")
     return features.detach().double(), reference.detach().double()

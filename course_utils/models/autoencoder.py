@@ -48,10 +48,10 @@ def pca(x, n_components):
     The components are orthonormal rows, sorted by variance; the code of x is :math:`(x - m)P^\top`. The mean squared
     error that n components leave is the sum of the remaining variances. (Pearson 1901.) Taught in chapter 03.
     """
-    if x.dim() != 2:
+    if torch.is_tensor(x) and x.dim() > 2:
         raise ValueError(f"expected data (N, D), got {tuple(x.shape)}: flatten images first")
-    if not 0 < n_components <= min(x.shape):
-        raise ValueError(f"n_components must be in 1..{min(x.shape)} for data {tuple(x.shape)}, got {n_components}")
+    expect.finite(expect.floats(x, "data", "N", "D"), "data")
+    expect.count(n_components, f"n_components of data {tuple(x.shape)}", 1, min(x.shape))
     mean = x.mean(0)
     variances, directions = torch.linalg.eigh(torch.atleast_2d(torch.cov(x.T, correction=0)))  # ascending
     return mean, directions.T.flip(0)[:n_components], variances.flip(0)[:n_components]
@@ -63,6 +63,8 @@ def principal_angles(a, b):
     All zero exactly when the two span the same subspace; the rows of each must be independent. Computed from sines,
     which stay exact near zero. (Björck & Golub 1973.) Taught in chapter 03.
     """
+    expect.finite(expect.floats(a, "a", "n", "D"), "a")
+    expect.finite(expect.floats(b, "b", *a.shape, like=a), "b")
     if any(torch.linalg.matrix_rank(rows) < len(rows) for rows in (a, b)):
         raise ValueError("expected independent rows: some are combinations of others")
     q_a, q_b = (torch.linalg.qr(rows.T).Q for rows in (a, b))                    # (D, n), orthonormal columns
@@ -72,7 +74,7 @@ def principal_angles(a, b):
 
 def l1_sparsity(z):
     r""":math:`\sum_j |z_j|` of each code: ``(B, L) -> (B,)``.  Taught in chapter 03."""
-    return z.abs().sum(-1)
+    return expect.floats(z, "z", "B", "L").abs().sum(-1)
 
 
 def kl_sparsity(z, target):
@@ -81,8 +83,8 @@ def kl_sparsity(z, target):
     ``z``: ``(B, L)`` in (0, 1), as a sigmoid gives; the mean :math:`\hat\rho_j` is over the batch, so this is one
     number for the batch. (Ng 2011, lecture notes CS294A, "Sparse autoencoder".) Taught in chapter 03.
     """
-    if not 0 < target < 1:
-        raise ValueError(f"target is a mean activity strictly between 0 and 1, got {target}")
+    expect.floats(z, "z", "B", "L")
+    expect.number(target, "target, a mean activity between 0 and 1,", above=0, below=1)
     limits = torch.finfo(z.dtype)                        # a unit that sleeps must still feel the pull to wake
     rho = z.mean(0).clamp(limits.tiny, 1 - limits.eps)                           # (L,)
     return (target * (target / rho).log() + (1 - target) * ((1 - target) / (1 - rho)).log()).sum()
@@ -94,6 +96,8 @@ def contractive_penalty(z, weight):
     With :math:`z = \mathrm{sigmoid}(Wx + b)`: :math:`\|J\|_F^2 = \sum_j (z_j(1-z_j))^2 \sum_i W_{ji}^2`.
     (Rifai et al. 2011, "Contractive auto-encoders", eq. 6.) Taught in chapter 03.
     """
+    expect.floats(weight, "weight", "L", "D")
+    expect.floats(z, "z", "B", len(weight), like=weight)
     return (z * (1 - z)).square() @ weight.square().sum(1)
 
 
@@ -218,7 +222,8 @@ def mlp_autoencoder(
     With ``mean_image`` (of ``shape``, the mean over the training set) the encoder sees the difference to it and the
     decoder starts from it, so training need not find it first.
     """
-    n_pixels = math.prod(shape)
+    n_pixels = math.prod(expect.shape(shape))
+    expect.counts(hidden_dims, "hidden_dims")
     encoder = nn.Sequential(FlattenImages(*shape), MLP([n_pixels, *hidden_dims, latent_dim], activation))
     widths = [latent_dim, *reversed(hidden_dims), n_pixels]
     decoder = nn.Sequential(MLP(widths, activation), nn.Sigmoid(), nn.Unflatten(1, shape))
@@ -251,7 +256,7 @@ def one_layer_autoencoder(
     encoder escapes the penalty by shrinking its weights while the decoder grows its own. L1 needs it for that reason
     too, and ReLU as ``activation``, which can be exactly zero.
     """
-    n_pixels = math.prod(shape)
+    n_pixels = math.prod(expect.shape(shape))
     layer = Linear(n_pixels, expect.count(n_hidden, "n_hidden"))
     encoder = nn.Sequential(FlattenImages(*shape), layer, activation())
     back = Transposed(layer) if tied else nn.Linear(n_hidden, n_pixels)

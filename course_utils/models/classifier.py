@@ -25,6 +25,10 @@ def lda_logits(x, means, precision, weights):
     The quadratic term in x is the same for every class and cancels. (Fisher 1936; Bishop 2006, eq. 4.68-4.70.)
     Taught in chapter 01.
     """
+    expect.floats(means, "means", "K", "D")
+    expect.floats(precision, "precision", means.shape[1], means.shape[1], like=means)
+    expect.floats(weights, "weights", len(means), like=means)
+    expect.floats(x, "x", "B", means.shape[1], like=means)
     slopes = means @ precision  # (K, D)
     offsets = weights.log() - (slopes * means).sum(-1) / 2  # (K,)
     return x @ slopes.T + offsets
@@ -61,8 +65,11 @@ def fgsm(classifier, x, y, epsilon):
     ``x (B, C, H, W)`` in [0, 1], ``y (B,)``, ``epsilon`` in the same unit as a pixel. Returns images in [0, 1].
     (Goodfellow, Shlens & Szegedy 2015, sec. 4, arXiv:1412.6572.) Taught in chapter 01.
     """
+    expect.inside(expect.floats(x, "x", "B", "C", "H", "W"), "x", 0, 1)
+    expect.number(epsilon, "epsilon", low=0)
     x = x.detach().clone().requires_grad_()
-    nll = -classifier(x).log_prob(y).sum()
+    p = classifier(x)
+    nll = -p.log_prob(expect.labels(y, *p.logits.shape)).sum()
     (grad,) = torch.autograd.grad(nll, x)
     return (x + epsilon * grad.sign()).clamp(0, 1).detach()
 

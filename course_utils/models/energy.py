@@ -19,6 +19,7 @@ from course_utils.nn.mlp import MLP, FourierFeatures
 def log_partition(energies, log_volume):
     r"""Midpoint rule :math:`\log Z \approx \log\sum_i e^{-E(x_i)} + \log v` for ``(N,)`` cells of volume v each."""
     expect.floats(energies, "energies", "N")
+    expect.number(log_volume, "log_volume")
     return (-energies).logsumexp(0) + log_volume
 
 
@@ -161,7 +162,9 @@ def langevin(energy, x, n_steps, step_size):
     ``energy: (B, d) -> (B,)``; start ``x (B, d)``. Needs the slope of E only, never Z. The samples are biased by order
     of the step size η. (Roberts & Tweedie 1996; Welling & Teh 2011.) Taught in chapter 01, again in chapter 07.
     """
-    for _ in range(n_steps):
+    expect.floats(x, "x", "B", "d")
+    expect.number(step_size, "step_size", above=0)
+    for _ in range(expect.count(n_steps, "n_steps")):
         x = x.detach().requires_grad_()
         (slope,) = torch.autograd.grad(energy(x).sum(), x)
         x = x - step_size / 2 * slope + math.sqrt(step_size) * torch.randn_like(x)

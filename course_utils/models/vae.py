@@ -102,7 +102,7 @@ def log_joint_on_grid(x, decoder, prior, grid):
 
 def cell_volume(grid):
     """Volume of one cell of a regular grid ``(G, L)`` (each axis equally spaced): a scalar tensor."""
-    expect.floats(grid, "grid", "G", "L")
+    expect.finite(expect.floats(grid, "grid", "G", "L"), "grid")
     axes = [axis.unique() for axis in grid.T]
     steps = [axis.diff() for axis in axes]
     whole = len(grid) == math.prod(map(len, axes)) and all(map(len, steps))
@@ -238,7 +238,8 @@ def mlp_vae(
     starts from it, so that training need not find it first. ``prior``: a module that returns a distribution over
     ``(latent_dim,)``, such as ``MixturePrior(latent_dim, 10)``; N(0, I) when left out.
     """
-    n_pixels = math.prod(shape)
+    n_pixels = math.prod(expect.shape(shape))
+    expect.counts(hidden_dims, "hidden_dims")
     out_shape = shape_for(head, shape)
     encoder = nn.Sequential(FlattenImages(*shape), MLP([n_pixels, *hidden_dims, 2 * latent_dim], activation))
     widths = [latent_dim, *reversed(hidden_dims), math.prod(out_shape)]
@@ -262,6 +263,7 @@ def conv_vae(shape=(1, 28, 28), latent_dim=20, width=16, head=BernoulliHead, bet
 
 def linear_gaussian_vae(n_features, latent_dim, scale, beta=1.0):
     """Linear decoder with fixed noise, linear encoder with one variance per latent: posterior and p(x) are closed."""
+    expect.counts((n_features, latent_dim), "(n_features, latent_dim)")
     decoder = FixedGaussianHead(Linear(latent_dim, n_features), scale)
     return VAE(GaussianHead(LinearCode(n_features, latent_dim)), decoder, StandardNormal(latent_dim), beta)
 

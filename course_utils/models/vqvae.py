@@ -32,6 +32,8 @@ def nearest_word(z_e, words):
     """
     expect.floats(words, "words", "K", "D")
     expect.floats(z_e, "z_e", "N", words.shape[1], like=words)
+    expect.finite(words, "words")
+    expect.finite(z_e, "z_e")                            # argmin would call NaN the nearest
     return (words.square().sum(1) - 2 * z_e @ words.T).argmin(1)
 
 
@@ -329,7 +331,8 @@ class WordsFromAbove(nn.Module):
 def conv_vqvae(shape=(1, 28, 28), n_words=64, width=32, word_width=16, head=BernoulliHead, n_halvings=2):
     """One level: 28 -> 7×7 words after two halvings, 4×4 after three."""
     channels, height, _ = square(shape)
-    if n_halvings < 2:
+    expect.counts((n_words, width, word_width), "(n_words, width, word_width)")
+    if expect.count(n_halvings, "n_halvings") < 2:
         raise ValueError(f"expected at least two halvings, got {n_halvings}")
     layers = [Downsample(channels, width // 2), nn.ReLU(), Downsample(width // 2, width)]
     for _ in range(n_halvings - 2):
@@ -342,6 +345,7 @@ def conv_vqvae(shape=(1, 28, 28), n_words=64, width=32, word_width=16, head=Bern
 def two_level_vqvae(shape=(1, 28, 28), n_words=64, width=32, word_width=16, head=BernoulliHead):
     """Bottom words at a quarter of the side, top words at an eighth (28 -> 7×7 and 4×4)."""
     channels, height, _ = square(shape)
+    expect.counts((n_words, width, word_width), "(n_words, width, word_width)")
     quarter = downsampled(height, 2)
     lower = OnImages(
         shape,

@@ -28,6 +28,7 @@ def made_masks(ranks, widths, n_params=1):
     input: from the last hidden layer, and directly from the inputs. (Germain et al. 2015, eqs. 8 and 9.)
     """
     expect.order(ranks, len(ranks), "ranks")
+    expect.counts((n_params, *expect.counts(widths, "widths")), "(n_params, *widths)")
     hidden = [torch.linspace(0, len(ranks) - 2, width, device=ranks.device).round() for width in widths]
     below = [ranks, *hidden]
     masks = [after[:, None] >= before for before, after in zip(below, hidden, strict=False)]

@@ -8,6 +8,8 @@ import math
 
 import torch
 
+from course_utils import expect
+
 # What the best critic pays ------------------------------------------------------------------------------------------
 
 
@@ -32,11 +34,13 @@ def expected(terms, p, q):
 
 def squared_hellinger(p, q):
     r""":math:`H^2 = 1 - \int\sqrt{pq}`, in [0, 1]; rows ``(..., G)``. Taught in chapter 05."""
+    expect.outcomes(p=p, q=q)
     return 1 - (p * q).sqrt().sum(-1)
 
 
 def total_variation(p, q):
     r""":math:`\mathrm{TV} = \tfrac12\int|p-q|`, in [0, 1]; rows ``(..., G)``. Taught in chapter 05."""
+    expect.outcomes(p=p, q=q)
     return (p - q).abs().sum(-1) / 2
 
 
@@ -45,6 +49,7 @@ def triangular(p, q):
 
     The symmetric chi-square of LSGAN. (Vajda 2009; Topsoe 2000.) Taught in chapter 05.
     """
+    expect.outcomes(p=p, q=q)
     total = (p + q).clamp_min(torch.finfo(p.dtype).tiny)
     return ((p - q).square() / total).sum(-1)
 
@@ -59,8 +64,8 @@ def wasserstein_1d(x, y):
 
     Taught in chapter 05.
     """
-    if x.dim() != 1 or x.shape != y.shape:
-        raise ValueError(f"expected two samples (N,) of one size, got {tuple(x.shape)} and {tuple(y.shape)}")
+    expect.no_nan(expect.floats(x, "x", "N"), "x")
+    expect.no_nan(expect.floats(y, "y", len(x)), "y")
     return (x.sort().values - y.sort().values).abs().mean()
 
 
