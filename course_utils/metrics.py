@@ -187,7 +187,8 @@ def half_against_half(distance, reference, n, generator, repeats=8):
     expect.floats(reference, "reference", "M", ...)
     expect.count(repeats, "repeats", 2)                              # one has no standard deviation
     if len(reference) < 2 * n:
-        raise ValueError(f"expected more points: two disjoint parts of {n} need at least {2 * n} reference points, got {len(reference)}")
+        raise ValueError(f"expected at least {2 * n} reference points, for two disjoint parts of {n}; got "
+                         f"{len(reference)}")
     orders = [torch.randperm(len(reference), generator=generator).to(reference.device) for _ in range(repeats)]
     found = torch.tensor([distance(reference[order[:n]], reference[order[n : 2 * n]]) for order in orders])
     return found.mean().item(), found.std().item()
@@ -233,7 +234,7 @@ def sharpness(images):
     High where neighbouring pixels differ: strokes with hard edges, and noise as well. Quote it over that of test
     images. Taught in chapter 05.
     """
-    x = expect.inside(expect.floats(images, "images", "N", "C", "H", "W"), "images", 0, 1)
+    x = expect.finite(expect.floats(images, "images", "N", "C", "H", "W"), "images")
     inner = 4 * x[..., 1:-1, 1:-1] - x[..., :-2, 1:-1] - x[..., 2:, 1:-1] - x[..., 1:-1, :-2] - x[..., 1:-1, 2:]
     return inner.double().square().mean().item()
 

@@ -147,7 +147,7 @@ def test_blur_is_less_sharp_and_noise_is_sharper():
 
 
 @pytest.mark.parametrize("a, b, complaint", [
-    (torch.zeros(5), torch.zeros(5, 2), "must be"),
+    (torch.zeros(5), torch.zeros(5, 2), "features to be floats of shape"),
     (torch.zeros(5, 3), torch.zeros(5, 2), "same number of columns"),
     (torch.full((5, 2), torch.nan), torch.zeros(5, 2), "finite"),
     (torch.zeros(1, 2), torch.zeros(5, 2), "at least 2"),
@@ -161,5 +161,5 @@ def test_wrong_sets_are_named(a, b, complaint):
 def test_too_few_reference_points_are_named():
     with pytest.raises(ValueError, match="at least 20"):
         metrics.half_against_half(metrics.frechet_distance, torch.zeros(19, 2), 10, torch.Generator())
-    with pytest.raises(ValueError, match="k must lie"):
+    with pytest.raises(ValueError, match="expected k, below"):
         metrics.density_coverage(torch.zeros(5, 2), torch.zeros(5, 2), k=5)

@@ -27,7 +27,7 @@ def lda_logits(x, means, precision, weights):
     """
     expect.floats(means, "means", "K", "D")
     expect.floats(precision, "precision", means.shape[1], means.shape[1], like=means)
-    expect.floats(weights, "weights", len(means), like=means)
+    expect.floats(weights, "weights", len(means))
     expect.floats(x, "x", "B", means.shape[1], like=means)
     slopes = means @ precision  # (K, D)
     offsets = weights.log() - (slopes * means).sum(-1) / 2  # (K,)
@@ -66,7 +66,7 @@ def fgsm(classifier, x, y, epsilon):
     (Goodfellow, Shlens & Szegedy 2015, sec. 4, arXiv:1412.6572.) Taught in chapter 01.
     """
     expect.inside(expect.floats(x, "x", "B", "C", "H", "W"), "x", 0, 1)
-    expect.number(epsilon, "epsilon", low=0)
+    expect.number(epsilon, "epsilon")                    # below 0 it lowers the loss
     x = x.detach().clone().requires_grad_()
     p = classifier(x)
     nll = -p.log_prob(expect.labels(y, *p.logits.shape)).sum()

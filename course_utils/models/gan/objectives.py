@@ -17,8 +17,6 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import logsigmoid, relu, softplus
 
-from course_utils import expect
-
 
 class Terms(NamedTuple):
     """What the critic and the generator pay for each pair of a real and a fake."""
@@ -37,7 +35,6 @@ def minimax(real, fake):
 
     Zero-sum: the terms add up to 0. (Goodfellow et al. 2014, eq. 1, arXiv:1406.2661.) Taught in chapter 05.
     """
-    expect.same_shape(real=real, fake=fake)
     value = logsigmoid(real) + logsigmoid(-fake)          # 1 - sigma(b) = sigma(-b)
     return Terms(-value, value)
 
@@ -48,7 +45,6 @@ def non_saturating(real, fake):
     Its gradient is large where the critic is sure of a fake. (Goodfellow et al. 2014, section 3, arXiv:1406.2661.)
     Taught in chapter 05.
     """
-    expect.same_shape(real=real, fake=fake)
     return Terms(minimax(real, fake).critic, softplus(-fake) + 0 * real)
 
 
@@ -60,7 +56,6 @@ def least_squares(real, fake, a=0.0, b=1.0, c=1.0):
     b - c = 1 and b - a = 2 give Pearson's chi-square; a = 0, b = c = 1 is what most code uses.
     (Mao et al. 2017, eq. 2 and 8, arXiv:1611.04076.) Taught in chapter 05.
     """
-    expect.same_shape(real=real, fake=fake)
     return Terms((real - b).square() / 2 + (fake - a).square() / 2, (fake - c).square() / 2 + 0 * real)
 
 
@@ -69,7 +64,6 @@ def wasserstein(real, fake):
 
     (Arjovsky, Chintala & Bottou 2017, eq. 3, arXiv:1701.07875.) Taught in chapter 05.
     """
-    expect.same_shape(real=real, fake=fake)
     return Terms(fake - real, -fake + 0 * real)
 
 
@@ -78,7 +72,6 @@ def hinge(real, fake):
 
     (Lim & Ye 2017, arXiv:1705.02894; Miyato et al. 2018, eq. 16 and 17, arXiv:1802.05957.) Taught in chapter 05.
     """
-    expect.same_shape(real=real, fake=fake)
     return Terms(relu(1 - real) + relu(1 + fake), -fake + 0 * real)
 
 
@@ -88,7 +81,6 @@ def exponential(real, fake):
     Its smallest value is 2 (1 - H^2), with H the Hellinger distance. (Nguyen, Wainwright & Jordan 2009,
     arXiv:math/0510521.) Taught in chapter 05.
     """
-    expect.same_shape(real=real, fake=fake)
     return Terms((-real).exp() + fake.exp(), -fake.exp() + 0 * real)
 
 
@@ -98,7 +90,6 @@ def relativistic(real, fake):
     The value of the game is at most 0, and the loss minus it. (Jolicoeur-Martineau 2018, arXiv:1807.00734; Huang et
     al. 2024, "R3GAN", arXiv:2501.05441, where f(t) = -log(1 + e^{-t}) is maximised.) Taught in chapter 05.
     """
-    expect.same_shape(real=real, fake=fake)
     return Terms(softplus(fake - real), softplus(real - fake))
 
 
