@@ -758,6 +758,21 @@ def test_a_changed_formula_stops_the_build_until_it_is_accepted_by_name(built, f
     assert course_build(path, target, "--check").exit_code == 0
 
 
+def test_a_changed_step_of_a_derivation_stops_the_build_too(built):
+    path, target = built
+    step = LAW_OF_TWO + "\n#\n# $$ a + 1 = b + 1 $$"
+    path.write_text(SOURCE.replace(LAW_OF_TWO, step))
+    assert course_build(path, target).exit_code == 0, "a step that is new"
+    path.write_text(SOURCE.replace(LAW_OF_TWO, step.replace("b + 1", "b - 1")))
+    for options in ([], ["--check"]):
+        assert "a formula without a number beside (97.2) is not the one" in course_build(path, target, *options).output
+    assert course_build(path, target, "--accept", "97.2").exit_code == 0
+    path.write_text(SOURCE.replace(LAW_OF_TWO, step.replace("b + 1", r"b \; - 1 .")))
+    assert course_build(path, target).exit_code == 0, "it only looks different"
+    path.write_text(SOURCE)
+    assert course_build(path, target).exit_code == 0, "a step that is no longer there"
+
+
 @pytest.mark.parametrize("formula", [
     r"$$  b=a ,\tag{97.2} $$", r"$$ b \;=\; a . \tag{97.2} $$", r"$$ b \quad = \displaystyle a; \tag{97.2} $$",
 ])  # fmt: skip

@@ -112,6 +112,8 @@ TWINS = {
         ("nothing is rounded", f"{VQ}:straight_through", "z_e + (z_q - z_e).detach()", "z_e"),
         ("the farthest word", f"{VQ}:nearest_word", ".argmin(1)", ".argmax(1)"),
         ("distances without the length of the word", f"{VQ}:nearest_word", "words.square().sum(1) - 2 *", "-2 *"),
+        ("the codebook gives the word after the nearest", f"{VQ}:Codebook.look_up", "F.embedding(indices,",
+         "F.embedding((indices + 1) % len(self.words),"),
         ("commitment of weight 1", f"{VQ}:_losses", "weight * gap", "gap"),
         ("the commitment moves nothing", f"{VQ}:commitment", "z_e - z_q.detach()", "z_e.detach() - z_q"),
     ],

@@ -1,9 +1,9 @@
 r"""The ledger of equations: each ``\tag{c.n}`` of a chapter is defined or verified, and stays as it was derived.
 
 The rules take a chapter and yield :class:`Problem` objects; the file ``notebooks/ledger.json`` keeps, for every
-equation, a fingerprint of its formula, of the cells that verify it and of its wrong twins. A changed formula stops the
-build until somebody has derived it again and says so by name: ``course build --accept 4.3``. Spaces, fences' sizes and
-the final dot do not count, nor does a formula that only got another number.
+equation, a fingerprint of its formula, of the unnumbered formulas beside it, of the cells that verify it and of its
+twins. A changed formula stops the build until somebody has derived it again and says so by name: ``course build
+--accept 4.3``. Spaces, fences' sizes and the final dot do not count, nor does a formula that only got another number.
 """
 
 import ast
@@ -210,14 +210,28 @@ def entries(chapter, known):
     """What the ledger keeps of a chapter's equations, by number. ``known``: equation → its wrong twins."""
     kept = {}
     for number, cell in _tagged(chapter)[0].items():
-        tex = next((f["display"] or "" for f in FORMULA.finditer(cell.text) if f"\\tag{{{number}}}" in f[0]), "")
-        kept[number] = {"formula": _digest(normalised(tex))}
+        tex, steps = _derived(cell.text, number)
+        kept[number] = {"formula": _digest(normalised(tex))} | ({"steps": _digest(*steps)} if steps else {})
         checked = [c.text for c in chapter.cells if number in c.keys.get("verifies", ())]
         if checked:
             wrong = known.get(number, [])
             kept[number] |= {"law": _digest(*checked), "twins": _digest(*map(str, wrong)),
                              "caught": [twin.what for twin in wrong]}  # fmt: skip
     return kept
+
+
+def _derived(text, number):
+    """The formula with this number, and the unnumbered ones before it, back to the number before; after the last
+    number those that follow it too."""
+    displayed = [found["display"] for found in FORMULA.finditer(CODE.sub("", text)) if found["display"]]
+    steps = []
+    for place, tex in enumerate(displayed):
+        if f"\\tag{{{number}}}" in tex:
+            after = displayed[place + 1 :]
+            last = not any("\\tag{" in step for step in after)
+            return tex, [normalised(step) for step in [*steps, *(after if last else ())]]
+        steps = [] if "\\tag{" in tex else [*steps, tex]
+    return "", []
 
 
 def _digest(*texts):
@@ -231,8 +245,14 @@ def changed(chapter, fresh, kept, accepted=()):
     gone = {entry.get("formula") for number, entry in own.items() if now.get(number) != entry.get("formula")}
     cells = _tagged(chapter)[0]
     for number, entry in fresh.items():
-        same = number not in own or own[number].get("formula") == entry["formula"]
-        if not same and entry["formula"] not in gone and number not in accepted:
+        if number not in own or number in accepted:
+            continue
+        same = own[number].get("formula") == entry["formula"]
+        steps = [part.get("steps") for part in (own[number], entry)]
+        if same and None not in steps and steps[0] != steps[1]:
+            what = f"a formula without a number beside ({number}) is not the one that was derived"
+            yield chapter.problem(f"{what}: derive it again, then run `course build --accept {number}`", cells[number])
+        if not same and entry["formula"] not in gone:
             what = f"the formula ({number}) is not the one that was verified"
             todo = f"derive it again, look at its law and its twins, then run `course build --accept {number}`"
             yield chapter.problem(f"{what}: {todo}", cells[number])
