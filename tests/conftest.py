@@ -18,3 +18,22 @@ def _random_numbers_of_its_own():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
+
+
+@pytest.fixture(params=[True, False], ids=["checks on", "checks off"], scope="module")
+def torch_checks(request):
+    """torch's own checks of distributions, on and off: some libraries switch them off for the whole process."""
+    yield from _torch_checks(request.param)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _torch_checks_on():
+    """Whatever a module imported, its tests begin with torch's checks on, as a chapter does."""
+    yield from _torch_checks(True)
+
+
+def _torch_checks(on):
+    before = torch.distributions.Distribution._validate_args
+    torch.distributions.Distribution.set_default_validate_args(on)
+    yield
+    torch.distributions.Distribution.set_default_validate_args(before)

@@ -18,6 +18,7 @@ import course_utils
 from course_utils import metrics
 from course_utils.models import classifier, energy
 
+pytestmark = pytest.mark.usefixtures("torch_checks")
 ROOMS = ("metrics", "distributions", "models", "coding")
 
 

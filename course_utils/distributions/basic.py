@@ -20,7 +20,7 @@ def gaussian(mu, log_var):
     The only place where a log-variance becomes a scale. ``log_prob`` returns ``(B,)``: it sums over the event.
     """
     expect.same_shape(mu=mu, log_var=log_var)
-    return Event(D.Normal(mu, (log_var / 2).exp()), mu.dim() - 1)
+    return Event(D.Normal(mu, (log_var / 2).exp(), validate_args=True), mu.dim() - 1)
 
 
 def bernoulli(logits):

@@ -124,7 +124,8 @@ def linear_gaussian_evidence(weight, bias, scale):
     expect.floats(weight, "weight", "D", "L")
     expect.floats(bias, "bias", len(weight))
     expect.number(scale, "scale", above=0)
-    return MultivariateNormal(bias, weight @ weight.T + scale**2 * torch.eye(len(bias)).to(bias))
+    covariance = weight @ weight.T + scale**2 * torch.eye(len(bias)).to(bias)
+    return MultivariateNormal(bias, covariance, validate_args=True)
 
 
 def linear_gaussian_posterior(x, weight, bias, scale):
@@ -139,7 +140,7 @@ def linear_gaussian_posterior(x, weight, bias, scale):
     expect.number(scale, "scale", above=0)
     m = weight.T @ weight + scale**2 * torch.eye(weight.shape[1]).to(weight)
     mean = torch.linalg.solve(m, weight.T @ (x - bias).T).T                        # (B, L)
-    return MultivariateNormal(mean, scale**2 * torch.linalg.inv(m))
+    return MultivariateNormal(mean, scale**2 * torch.linalg.inv(m), validate_args=True)
 
 
 def linear_gaussian_elbo(x, q, weight, bias, scale):

@@ -62,4 +62,4 @@ def test_the_build_asks_for_all_of_it(house, tmp_path, monkeypatch):
     monkeypatch.setattr(demos, "problems", lambda: ["a demo lacks something"])
     monkeypatch.setattr(build, "assemble", lambda path, solutions=False: (None, []))
     (tmp_path / "01_x.py").write_text("")
-    assert build.check(tmp_path, tmp_path) == ["a demo lacks something"]
+    assert build.check(tmp_path, tmp_path, wrong=tmp_path) == ["a demo lacks something"]

@@ -35,7 +35,7 @@ TWINS = {
     "1.6": [
         ("the gradient itself instead of its sign", "course_utils.models.classifier:fgsm", "grad.sign()", "grad"),
         ("a step down instead of up", "course_utils.models.classifier:fgsm", "x + epsilon", "x - epsilon"),
-        ("the gradient of log p(y|x)", "course_utils.models.classifier:fgsm", "nll = -classifier", "nll = classifier"),
+        ("the gradient of log p(y|x)", "course_utils.models.classifier:fgsm", "nll = -p.log_prob", "nll = p.log_prob"),
     ],
     "1.7": [
         ("the integral without the size of a cell", "cell", " + math.log(cell)", ""),

@@ -75,6 +75,17 @@ def put(function, code):
     function.__code__ = code
 
 
+def packaged(twin):
+    """The module in which a twin's function of the package is written, and its code objects after the change."""
+    module, _, name = twin.where.partition(":")
+    thing = importlib.import_module(module)
+    for part in name.split("."):
+        thing = getattr(thing, part)
+    thing = inspect.unwrap(getattr(thing, "__func__", getattr(thing, "fget", thing)))
+    written = sys.modules[thing.__module__]
+    return written, changed(inspect.getsource(written), thing.__qualname__, twin)
+
+
 def apply(twin, space, sources):
     """Make the change of a twin that is not in the cell. ``sources``: the code cells that ran, in order."""
     module, _, name = twin.where.partition(":")
@@ -86,12 +97,8 @@ def apply(twin, space, sources):
         for qualname, code in changed(text, name, twin).items():
             put(follow(space[top], qualname.split(".")[1:]), code)
     else:
-        thing = importlib.import_module(module)
-        for part in name.split("."):
-            thing = getattr(thing, part)
-        thing = inspect.unwrap(getattr(thing, "__func__", getattr(thing, "fget", thing)))
-        written = sys.modules[thing.__module__]
-        for qualname, code in changed(inspect.getsource(written), thing.__qualname__, twin).items():
+        written, wrong = packaged(twin)
+        for qualname, code in wrong.items():
             top, *rest = qualname.split(".")
             put(follow(getattr(written, top), rest), code)
             if getattr(space.get(top), "__module__", None) == space["__name__"] and (copy := follow(space[top], rest)):

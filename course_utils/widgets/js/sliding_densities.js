@@ -100,7 +100,7 @@ function render({ model, el }) {
     c.stroke();
     c.strokeStyle = colour.red; c.beginPath(); c.moveTo(PX(-reach), PY(1)); c.lineTo(PX(0), PY(0)); c.lineTo(PX(reach), PY(1)); c.stroke();
     axis(c, floor, 670);
-    c.textAlign = "left"; course.write(c, "each over its largest value here", 6, 14); c.textAlign = "center";
+    c.textAlign = "left"; course.write(c, "each over its largest value here", 8, 20); c.textAlign = "center";
     c.fillText("place of q", 335, floor + 18);
     const js = jensenShannon(shift, blur), w = Math.abs(shift);
     for (const [value, hue] of [[js / Math.LN2, colour.green], [w / reach, colour.red]]) {
