@@ -14,7 +14,7 @@
 # *Going deeper* start folded; the later chapters do not depend on them.
 
 # %% tags=["parameters"]
-budget: str = "auto"  # smoke (seconds), class (minutes on a laptop), full (what a GPU is for), or auto
+budget: str = "auto"  # smoke (seconds), class (minutes on a laptop), full (for a GPU), or auto
 dataset: str = "handwriting"  # handwriting, digits, mnist, fashion_mnist, kmnist, cifar10
 seed: int = 0
 device: str = "auto"  # auto, cpu, cuda
@@ -31,7 +31,8 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE
 
-import course_utils.expect as expect  # noqa: F401  (quoted functions check what they get with it)
+# quoted functions check what they get with it
+import course_utils.expect as expect
 from course_utils import checks, distributions, metrics, plots, training, widgets
 from course_utils.chapter import pick_budget, pick_device, pick_seed, record
 from course_utils.data import densities, handwriting, images
@@ -58,17 +59,17 @@ print(f"budget {budget} on {device}: {n_steps} training steps")
 
 # %%
 hello = handwriting.sample_words(8, "hello", seed=seed)
-plots.show(
-    plots.images(images.to_float(hello.images), columns=4, title='Eight students write "hello"'),
-    alt='Eight handwritten versions of the word hello that differ in slant, width, stroke thickness and neatness.',
-)
+plots.show(plots.images(images.to_float(hello.images), columns=4,
+                        title='Eight students write "hello"'))
+# alt: Eight handwritten versions of the word hello that differ in slant, width, stroke thickness and neatness.
 
 # %%
 data = images.load(dataset, n=n_train, seed=seed, data_dir=data_dir).to(device)
 n_channels, height, width = data.train.images.shape[1:]
 n_pixels = n_channels * height * width
 n_classes = len(data.classes)
-print(f"{data.name}: {len(data.train.images)} training images of {n_channels}×{height}×{width}, {n_classes} classes")
+print(f"{data.name}: {len(data.train.images)} training images of "
+      f"{n_channels}×{height}×{width}, {n_classes} classes")
 first = images.to_float(data.train.images[:40])
 plots.show(
     plots.images(first, columns=10, title=f"The first 40 images of {data.name}"),
@@ -101,14 +102,18 @@ for name, model in {"logistic regression": linear, "convolutional network": cnn}
 # %%
 test_x, test_y = images.to_float(data.test.images), data.test.labels
 with training.evaluating(cnn), training.evaluating(linear):
-    cnn_log_p, linear_log_p = cnn(test_x).logits, linear(test_x).logits  # (N, K), already normalised log p(y|x)
+    # (N, K), already normalised log p(y|x)
+    cnn_log_p, linear_log_p = cnn(test_x).logits, linear(test_x).logits
 fig, ax = plt.subplots(figsize=(6.5, 2.8))
 for name, loss in curves.items():
     ax.plot(loss, label=name, alpha=0.8)
-ax.set(xlabel="training step", ylabel="−log p(y|x) on a batch [nats]", title="Two classifiers learn", ylim=(0, 2.5))
+ax.set(xlabel="training step", ylabel="−log p(y|x) on a batch [nats]",
+       title="Two classifiers learn", ylim=(0, 2.5))
 ax.legend()
-plots.show(fig, alt="The training loss of both classifiers falls, fast at first and then slowly.")
-record(cnn_accuracy=metrics.accuracy(cnn_log_p, test_y), linear_accuracy=metrics.accuracy(linear_log_p, test_y))
+plots.show(fig)
+# alt: The training loss of both classifiers falls, fast at first and then slowly.
+record(cnn_accuracy=metrics.accuracy(cnn_log_p, test_y),
+       linear_accuracy=metrics.accuracy(linear_log_p, test_y))
 
 # %% [markdown]
 # **Unsupervised learning** gets the images alone. Nobody says what is right, so each method chooses something about
@@ -128,31 +133,37 @@ n_points = min({"smoke": 200, "class": 1_000, "full": 2_000}[budget], len(data.t
 rows = images.to_float(data.train.images[:n_points]).flatten(1).cpu()
 labels = data.train.labels[:n_points].cpu()
 pca = PCA(n_components=2, random_state=seed).fit(rows)
+kept = pca.explained_variance_ratio_.sum()
 maps = {
-    f"PCA keeps {pca.explained_variance_ratio_.sum():.0%} of the variance": pca.transform(rows),
-    "t-SNE keeps neighbours": TSNE(random_state=seed, perplexity=30, max_iter=500).fit_transform(rows),
+    f"PCA keeps {kept:.0%} of the variance": pca.transform(rows),
+    "t-SNE keeps neighbours": TSNE(random_state=seed, perplexity=30,
+                                   max_iter=500).fit_transform(rows),
 }
 fig, axes = plt.subplots(1, 2, figsize=(9, 4))
 for ax, (title, points) in zip(axes, maps.items()):
     dots = ax.scatter(points[:, 0], points[:, 1], c=labels, cmap=plots.CLASSES, s=8)
     ax.set(title=title, xlabel="first coordinate", ylabel="second coordinate")
 fig.colorbar(dots, ax=axes, ticks=range(n_classes), label="label (not used)")
-plots.show(fig, alt="Two maps of the digits coloured by label: PCA mixes the classes, t-SNE separates most of them.")
+plots.show(fig)
+# alt: Two maps of the digits coloured by label: PCA mixes the classes, t-SNE separates most of them.
 
 # %%
 kmeans = KMeans(n_classes, n_init=4, random_state=seed).fit(rows)
 members = torch.as_tensor(kmeans.labels_).long()
-counts = torch.zeros(n_classes, n_classes).index_put_((members, labels), torch.ones(n_points), accumulate=True)
-purity = (counts.max(1).values.sum() / n_points).item()  # name each cluster after its commonest label
+counts = torch.zeros(n_classes, n_classes).index_put_((members, labels), torch.ones(n_points),
+                                                      accumulate=True)
+# name each cluster after its commonest label
+purity = (counts.max(1).values.sum() / n_points).item()
 shuffled = labels[torch.randperm(n_points)]
-chance = torch.zeros_like(counts).index_put_((members, shuffled), torch.ones(n_points), accumulate=True)
-print(f"purity {purity:.0%}; with shuffled labels {(chance.max(1).values.sum() / n_points).item():.0%}")
+chance = torch.zeros_like(counts).index_put_((members, shuffled), torch.ones(n_points),
+                                             accumulate=True)
+print(f"purity {purity:.0%}; with shuffled labels "
+      f"{(chance.max(1).values.sum() / n_points).item():.0%}")
 centres = torch.as_tensor(kmeans.cluster_centers_).reshape(-1, n_channels, height, width)
 captions = [f"mostly {data.classes[k]}" for k in counts.argmax(1)]
-plots.show(
-    plots.captioned(centres, captions, columns=n_classes, title=f"Centres of {n_classes} clusters", width=9),
-    alt="The mean image of each k-means cluster; several look like one digit, some blend two.",
-)
+plots.show(plots.captioned(centres, captions, columns=n_classes,
+                           title=f"Centres of {n_classes} clusters", width=9))
+# alt: The mean image of each k-means cluster; several look like one digit, some blend two.
 record(kmeans_purity=purity)
 
 # %% [markdown]
@@ -209,7 +220,8 @@ p_x_given_y = p_y_given_x * p_x[:, None] / p_y  # Bayes' rule (1.3)
 joint = truth.joint_log_prob(x).exp()
 checks.close(p_x_given_y * p_y, joint, what="p(x|y) p(y) = p(x, y)")
 checks.close(p_y_given_x * p_x[:, None], joint, what="p(y|x) p(x) = p(x, y)")
-checks.close(p_x_given_y, truth.component_distribution.log_prob(x[:, None]).exp(), what="composed p(x|y) = true p(x|y)")
+checks.close(p_x_given_y, truth.component_distribution.log_prob(x[:, None]).exp(),
+             what="composed p(x|y) = true p(x|y)")
 checks.close(p_y, [0.5, 0.3, 0.2], what="p(y) from the two ingredients")
 checks.close(p_y_given_x.sum(1), 1.0, what="labels compete: Σ p(y|x) = 1 at every x")
 checks.close(p_x.sum() * cell, 1.0, what="points compete: ∫ p(x) dx = 1")
@@ -217,10 +229,12 @@ checks.close(p_x_given_y.sum(0) * cell, torch.ones(3), what="∫ p(x|y) dx = 1 f
 
 # %%
 drawn = truth.sample((40_000,))  # x ~ p(x)
-kept = drawn[torch.rand(len(drawn), dtype=torch.float64) < truth.posterior(drawn)[:, 1]]  # with probability p(y=1|x)
+# with probability p(y=1|x)
+kept = drawn[torch.rand(len(drawn), dtype=torch.float64) < truth.posterior(drawn)[:, 1]]
 requested = truth.component_distribution.mean[1]
 checks.monte_carlo(kept, requested, what="what is kept has the mean of the requested class")
-checks.monte_carlo((kept - requested) ** 2, truth.component_distribution.variance[1], what="and its variance")
+checks.monte_carlo((kept - requested) ** 2, truth.component_distribution.variance[1],
+                   what="and its variance")
 print(f"kept {len(kept) / len(drawn):.0%} of the draws; p(y=1) is {p_y[1]:.0%}")
 
 # %%
@@ -237,7 +251,8 @@ for ax, field, title, unit in zip(axes, fields, titles, units):
 corner = torch.tensor([[-6.0, 6.0]], dtype=torch.float64)
 sure, rare = truth.posterior(corner).max(), truth.log_prob(corner).exp().item()
 print(f"In the empty corner: largest p(y|x) = {sure:.3f}, p(x) = {rare:.1e}")
-plots.show(fig, alt="Three maps of a plane: the classifier is confident even in empty corners, the density is not.")
+plots.show(fig)
+# alt: Three maps of a plane: the classifier is confident even in empty corners, the density is not.
 
 # %% [markdown]
 # The left panel is the problem in one picture. In most of the empty plane, where no data ever was, the classifier is
@@ -308,7 +323,8 @@ clouds = distributions.GaussianMixture(weights, means, sigma.expand(4, -1, -1))
 by_bayes = clouds.posterior(x)  # from the Gaussian densities
 by_formula = classifier.lda_logits(x, means, sigma.inverse(), weights).softmax(-1)
 checks.close(by_formula, by_bayes, what="LDA's softmax is Bayes' rule on the densities")
-own = distributions.GaussianMixture(weights, means, torch.stack([(k + 1) * sigma for k in range(4)]))
+own = distributions.GaussianMixture(weights, means,
+                                    torch.stack([(k + 1) * sigma for k in range(4)]))
 checks.fails(lambda: torch.allclose(own.posterior(x), by_formula),
              what="with a covariance for each class the formula is still right")
 
@@ -343,7 +359,8 @@ def errors(world, n, test):
     while y.unique().numel() < 2:
         x, y = world(n)
     gaussians = classifier.fit_class_gaussians(x, y, 2, shared=True, ridge=1e-3)
-    logistic = LogisticRegression(C=1e4, max_iter=1_000).fit(x, y)  # C=1e4: next to no penalty, maximum likelihood
+    # C=1e4: next to no penalty, maximum likelihood
+    logistic = LogisticRegression(C=1e4, max_iter=1_000).fit(x, y)
     lda_error = 1 - metrics.accuracy(gaussians.posterior(test[0]), test[1])
     return lda_error, 1 - logistic.score(*test)
 
@@ -352,18 +369,24 @@ def errors(world, n, test):
 sizes = [30, 60, 120, 300, 1_000, 4_000]
 repeats = {"smoke": 3, "class": 25, "full": 100}[budget]
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.4))
-for ax, world, title in zip(axes, [world_a, world_b], ["World A: LDA's story is true", "World B: it is not"]):
+for ax, world, title in zip(axes, [world_a, world_b],
+                            ["World A: LDA's story is true", "World B: it is not"]):
     test = world(5_000)
-    runs = torch.tensor([[errors(world, n, test) for n in sizes] for _ in range(repeats)])  # (repeats, sizes, 2)
+    # (repeats, sizes, 2)
+    runs = torch.tensor([[errors(world, n, test) for n in sizes] for _ in range(repeats)])
     mean, spread = runs.mean(0), runs.std(0) / math.sqrt(repeats)
     for k, name in enumerate(["LDA (generative)", "logistic regression (discriminative)"]):
         ax.errorbar(sizes, mean[:, k], spread[:, k], marker="o", capsize=2, label=name)
-    ax.set(xscale="log", xlabel="training examples", ylabel="test error", title=title, ylim=(0, None))
+    ax.set(xscale="log", xlabel="training examples", ylabel="test error", title=title,
+           ylim=(0, None))
     ax.legend(fontsize=8)
     letter = "a" if world is world_a else "b"
-    record(**{f"world_{letter}_lda_error_60": mean[1, 0], f"world_{letter}_logistic_error_60": mean[1, 1],
-              f"world_{letter}_lda_error_4000": mean[-1, 0], f"world_{letter}_logistic_error_4000": mean[-1, 1]})
-plots.show(fig, alt="Learning curves: LDA leads with few examples in world A; logistic regression wins in world B.")
+    record(**{f"world_{letter}_lda_error_60": mean[1, 0],
+              f"world_{letter}_logistic_error_60": mean[1, 1],
+              f"world_{letter}_lda_error_4000": mean[-1, 0],
+              f"world_{letter}_logistic_error_4000": mean[-1, 1]})
+plots.show(fig)
+# alt: Learning curves: LDA leads with few examples in world A; logistic regression wins in world B.
 
 # %% [markdown]
 # In world A the generative road is ahead while data are scarce, because a true assumption is worth data. Both roads
@@ -377,9 +400,11 @@ plots.show(fig, alt="Learning curves: LDA leads with few examples in world A; lo
 def slopes(world, n=100_000):
     x, y = world(n)
     gaussians = classifier.fit_class_gaussians(x, y, 2, shared=True)
-    mean, precision = gaussians.component_distribution.mean, gaussians.component_distribution.precision_matrix[0]
+    parts = gaussians.component_distribution
+    mean, precision = parts.mean, parts.precision_matrix[0]
     logistic = LogisticRegression(C=1e6, max_iter=1_000).fit(x, y)
-    return (mean[1] - mean[0]) @ precision, torch.as_tensor(logistic.coef_[0]).float()  # logit = slope · x + offset
+    # logit = slope · x + offset
+    return (mean[1] - mean[0]) @ precision, torch.as_tensor(logistic.coef_[0]).float()
 
 
 for world in (world_a, world_b):
@@ -395,7 +420,8 @@ for world in (world_a, world_b):
 # Real digits are not Gaussian clouds. So what happens there? We try and report, whatever it is.
 
 # %%
-n_features = 30  # the first principal components, so that a covariance can be estimated from few images
+# the first principal components, so that a covariance can be estimated from few images
+n_features = 30
 train_rows = images.to_float(data.train.images).flatten(1).cpu()
 projection = PCA(n_components=n_features, random_state=seed).fit(train_rows)
 features = torch.as_tensor(projection.transform(train_rows)).float()
@@ -405,12 +431,15 @@ sizes = [n for n in (100, 200, 500, 1_000, 3_000, 6_000, 20_000) if n <= len(fea
 rows_of_errors = []
 for n in sizes:
     of_this_size = []
-    for _ in range({"smoke": 2, "class": 4, "full": 10}[budget]):  # other images of that number
+    # other images of that number
+    for _ in range({"smoke": 2, "class": 4, "full": 10}[budget]):
         some = torch.randperm(len(features))[:n]
         logistic = LogisticRegression(C=1.0, max_iter=300).fit(features[some], train_y[some])
-        fitted = (classifier.fit_class_gaussians(features[some], train_y[some], n_classes, shared=shared, ridge=1e-2)
+        fitted = (classifier.fit_class_gaussians(features[some], train_y[some], n_classes,
+                                                 shared=shared, ridge=1e-2)
                   for shared in (True, False))
-        lda, quadratic = (1 - metrics.accuracy(m.posterior(test_features), cpu_test_y) for m in fitted)
+        lda, quadratic = (1 - metrics.accuracy(m.posterior(test_features), cpu_test_y)
+                          for m in fitted)
         of_this_size.append([lda, quadratic, 1 - logistic.score(test_features, cpu_test_y)])
     rows_of_errors.append(torch.tensor(of_this_size))
 mean = torch.stack([rows.mean(0) for rows in rows_of_errors])  # (sizes, 3)
@@ -424,10 +453,13 @@ for k, name in enumerate(names):
 ax.set(xscale="log", xlabel="training images", ylabel="test error", ylim=(0, None))
 ax.set_title(f"{n_features} features of {data.name}; bars: one standard deviation over draws")
 ax.legend()
-plots.show(fig, alt="Test error against training images for LDA, a Gaussian per class, and logistic regression.")
+plots.show(fig)
+# alt: Test error against training images for LDA, a Gaussian per class, and logistic regression.
 for n, row in zip(sizes, mean.tolist()):
-    print(f"{n:>6} images: " + ", ".join(f"{name} {error:.3f}" for name, error in zip(names, row)))
-record(digits_lda_error=mean[-1, 0], digits_class_gaussian_error=mean[-1, 1], digits_logistic_error=mean[-1, 2])
+    print(f"{n:>6} images: "
+          + ", ".join(f"{name} {error:.3f}" for name, error in zip(names, row)))
+record(digits_lda_error=mean[-1, 0], digits_class_gaussian_error=mean[-1, 1],
+       digits_logistic_error=mean[-1, 2])
 
 # %% [markdown]
 # LDA is too stiff: its error stops falling early. A covariance for each class costs ten times as many parameters. To
@@ -467,12 +499,14 @@ gaussians = classifier.fit_class_gaussians(
     images.to_float(data.train.images).flatten(1), data.train.labels, n_classes, ridge=0.03
 )
 n_shown = 500
-paper = handwriting.sample(n_shown, glyphs=handwriting.LETTERS, size=height, rgb=n_channels == 3, seed=seed + 1)
+paper = handwriting.sample(n_shown, glyphs=handwriting.LETTERS, size=height,
+                           rgb=n_channels == 3, seed=seed + 1)
 kinds = {
     "test images": test_x[:n_shown],
     "letters": images.to_float(paper.images).to(device),
     "noise": torch.rand(n_shown, n_channels, height, width, device=device),
-    "blank paper": torch.zeros(1, n_channels, height, width, device=device).expand(n_shown, -1, -1, -1),
+    "blank paper": torch.zeros(1, n_channels, height, width, device=device).expand(n_shown, -1,
+                                                                                   -1, -1),
 }
 confidence, log_density = {}, {}
 with training.evaluating(cnn):
@@ -491,9 +525,12 @@ for column, (kind, x) in enumerate(kinds.items()):
     ax = axes[1, column]
     ax.hist(confidence[kind], bins=20, range=(0, 1), color=plots.PALETTE[column])
     rank = (log_density[kind].median() > levels).float().mean()
-    ax.set(xlabel="classifier's confidence", ylabel="images" if column == 0 else "", xlim=(0, 1))
-    ax.set_title(f"mean confidence {confidence[kind].mean():.2f}\np(x) above {rank:.0%} of test", fontsize=9)
-plots.show(fig, alt="The classifier's confidence on digits, letters, noise and blank paper, and the rank of p(x).")
+    ax.set(xlabel="classifier's confidence", ylabel="images" if column == 0 else "",
+           xlim=(0, 1))
+    ax.set_title(f"mean confidence {confidence[kind].mean():.2f}\np(x) above {rank:.0%} of "
+                 f"test", fontsize=9)
+plots.show(fig)
+# alt: The classifier's confidence on digits, letters, noise and blank paper, and the rank of p(x).
 
 # %% [markdown]
 # Look at the numbers above the histograms. On letters the classifier is often sure. On noise its confidence is an
@@ -515,7 +552,8 @@ for kind in outliers:
     print(f"{kind:12} AUROC by confidence {by_confidence:.2f}   by log p(x) {by_density:.2f}")
 above = (log_density["blank paper"][0] > log_density["test images"]).float().mean()
 print(f"blank paper has a higher density than {above:.0%} of the test images")
-record(letters_auroc=table["letters"][1], noise_auroc=table["noise"][1], blank_auroc=table["blank paper"][1],
+record(letters_auroc=table["letters"][1], noise_auroc=table["noise"][1],
+       blank_auroc=table["blank paper"][1],
        letters_confidence_auroc=table["letters"][0], blank_above_share=above)
 
 # %% [markdown]
@@ -552,16 +590,19 @@ fig, axes = plt.subplots(1, 2, figsize=(9, 3))
 for D in (1, 10, 100, 784):
     distance = torch.randn(4_000, D).norm(dim=1) / math.sqrt(D)
     axes[0].hist(distance, bins=60, range=(0, 2.5), density=True, label=f"D = {D}", alpha=0.6)
-axes[0].set(xlabel="distance from the peak / √D", ylabel="samples per unit", title="Where Gaussian samples fall")
+axes[0].set(xlabel="distance from the peak / √D", ylabel="samples per unit",
+            title="Where Gaussian samples fall")
 axes[0].legend()
 for kind, values in log_density.items():
     if kind == "blank paper":
         axes[1].axvline(values[0], color=plots.PALETTE[3], label=kind)
     elif kind != "noise":
         axes[1].hist(values, bins=40, density=True, alpha=0.6, label=kind)
-axes[1].set(xlabel="log p(x) [nats]", ylabel="share per nat", title="Blank paper beats most digits")
+axes[1].set(xlabel="log p(x) [nats]", ylabel="share per nat",
+            title="Blank paper beats most digits")
 axes[1].legend()
-plots.show(fig, alt="Left: Gaussian samples lie at distance root D. Right: blank paper has a higher density than most.")
+plots.show(fig)
+# alt: Left: Gaussian samples lie at distance root D. Right: blank paper has a higher density than most.
 
 # %% [markdown]
 # How near to the peak is blank paper? Each class has a peak of its own, at its mean image. The squared distance from
@@ -571,15 +612,20 @@ plots.show(fig, alt="Left: Gaussian samples lie at distance root D. Right: blank
 blank = kinds["blank paper"][0].flatten()
 components = gaussians.component_distribution
 peaks = components.log_prob(components.mean)  # log p(μ_k | y=k), for each class
-to_blank = 2 * (peaks - components.log_prob(blank))  # squared Mahalanobis distance from each class's mean
-typical = 2 * (peaks - components.log_prob(test_x[:n_shown].flatten(1)[:, None]))  # (images, classes)
+# squared Mahalanobis distance from each class's mean
+to_blank = 2 * (peaks - components.log_prob(blank))
+# (images, classes)
+typical = 2 * (peaks - components.log_prob(test_x[:n_shown].flatten(1)[:, None]))
 own_class = typical[torch.arange(n_shown), test_y[:n_shown]]
-print(f"log p of blank paper {log_density['blank paper'][0]:.0f}; class peaks {peaks.min():.0f} to {peaks.max():.0f}")
-print(f"squared distance from the means: blank paper {to_blank.min():.0f} to {to_blank.max():.0f}, "
+print(f"log p of blank paper {log_density['blank paper'][0]:.0f}; class peaks "
+      f"{peaks.min():.0f} to {peaks.max():.0f}")
+print(f"squared distance from the means: blank paper {to_blank.min():.0f} to "
+      f"{to_blank.max():.0f}, "
       f"a test image from its own class {own_class.median():.0f} (median)")
 higher = test_y[:n_shown].cpu()[log_density["test images"] > log_density["blank paper"][0]]
 print(f"{len(higher)} of {n_shown} test images lie above blank paper; their labels: "
-      + (", ".join(f"{data.classes[k]} ({(higher == k).sum()})" for k in higher.unique().tolist()) or "none"))
+      + (", ".join(f"{data.classes[k]} ({(higher == k).sum()})"
+                   for k in higher.unique().tolist()) or "none"))
 
 # %% [markdown]
 # Blank paper is nearer to the peaks than ordinary images are. Every digit is "blank, plus ink somewhere", and the ink
@@ -600,12 +646,15 @@ for kind, values in log_density.items():
     one_side, two_sides = values < usual.quantile(0.05), (values < low) | (values > high)
     rejected[kind] = two_sides.float().mean().item()
     print(f"{kind:12} {one_side.float().mean():>20.0%} {two_sides.float().mean():>22.0%}")
-print(f"{(usual > log_density['blank paper'][0]).float().mean():.1%} of the validation images are above blank paper")
+print(f"{(usual > log_density['blank paper'][0]).float().mean():.1%} of the validation images "
+      f"are above blank paper")
 kept = ~((log_density["test images"] < low) | (log_density["test images"] > high))
 posterior_y = gaussians.posterior(kinds["test images"].flatten(1)).cpu()
 right = posterior_y.argmax(1) == cpu_test_y[:n_shown]
-print(f"\naccuracy on all test images {right.float().mean():.1%}, on those it accepts {right[kept].float().mean():.1%}")
-record(rejected_test=rejected["test images"], rejected_noise=rejected["noise"], rejected_letters=rejected["letters"],
+print(f"\naccuracy on all test images {right.float().mean():.1%}, on those it accepts "
+      f"{right[kept].float().mean():.1%}")
+record(rejected_test=rejected["test images"], rejected_noise=rejected["noise"],
+       rejected_letters=rejected["letters"],
        rejected_blank=rejected["blank paper"], accepted_accuracy=right[kept].float().mean())
 
 # %% [markdown]
@@ -617,7 +666,8 @@ record(rejected_test=rejected["test images"], rejected_noise=rejected["noise"], 
 
 # %%
 batch = 10
-drawn = usual[torch.randint(len(usual), (4_000, batch))].mean(1)  # the mean log-density of ten ordinary images
+# the mean log-density of ten ordinary images
+drawn = usual[torch.randint(len(usual), (4_000, batch))].mean(1)
 batch_low, batch_high = drawn.quantile(0.025), drawn.quantile(0.975)
 for kind, values in log_density.items():
     means = values[: len(values) // batch * batch].reshape(-1, batch).mean(1)
@@ -635,12 +685,12 @@ for kind, values in log_density.items():
 # The third promise was to *draw* a requested class. Ask each class for three new images:
 
 # %%
-drawn = gaussians.component_distribution.sample((3,)).flatten(0, 1)  # three rows, one image per class
+# three rows, one image per class
+drawn = gaussians.component_distribution.sample((3,)).flatten(0, 1)
 drawn = drawn.reshape(-1, n_channels, height, width).clamp(0, 1).cpu()
-plots.show(
-    plots.images(drawn, columns=n_classes, title="drawn from p(x|y), one column per class"),
-    alt="Three rows of images drawn from a Gaussian for each class: noisy but recognisable shapes.",
-)
+plots.show(plots.images(drawn, columns=n_classes,
+                        title="drawn from p(x|y), one column per class"))
+# alt: Three rows of images drawn from a Gaussian for each class: noisy but recognisable shapes.
 
 # %% [markdown]
 # One can guess the digit, and nobody would take it for handwriting. The speckle is the ridge we added. A Gaussian
@@ -657,33 +707,42 @@ plots.show(
 
 # %%
 rain, forecasts = 0.7, torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
-log_loss = -(rain * forecasts.log() + (1 - rain) * (1 - forecasts).log())  # expected, when it rains with 70 %
+# expected, when it rains with 70 %
+log_loss = -(rain * forecasts.log() + (1 - rain) * (1 - forecasts).log())
 brier = rain * (1 - forecasts) ** 2 + (1 - rain) * forecasts**2
 absolute = rain * (1 - forecasts) + (1 - rain) * forecasts
 for name, expected in {"log-loss": log_loss, "Brier score": brier}.items():
     checks.close(forecasts[expected.argmin()], rain, what=f"the {name} is least at the truth")
-checks.fails(lambda: (forecasts[absolute.argmin()] - rain).abs() < 0.01, what="the absolute error is least at the truth")
+checks.fails(lambda: (forecasts[absolute.argmin()] - rain).abs() < 0.01,
+             what="the absolute error is least at the truth")
 
 # %%
-gaussian_log_p = gaussians.joint_log_prob(test_x.flatten(1)).log_softmax(-1)  # Bayes' rule, in logs
+# Bayes' rule, in logs
+gaussian_log_p = gaussians.joint_log_prob(test_x.flatten(1)).log_softmax(-1)
 fig, ax = plt.subplots(figsize=(4.2, 3.6))
 ax.plot([0, 1], [0, 1], color="grey", linestyle=":", label="a kept promise")
-for name, log_p in {"convolutional network": cnn_log_p, "Gaussian per class": gaussian_log_p}.items():
+for name, log_p in {"convolutional network": cnn_log_p,
+                    "Gaussian per class": gaussian_log_p}.items():
     sure, correct, count = metrics.calibration_curve(log_p.exp().cpu(), cpu_test_y)
     seen = count > 5
-    broken = (count * (sure - correct).abs()).nansum() / count.nansum()  # the mean gap between promise and truth
+    # the mean gap between promise and truth
+    broken = (count * (sure - correct).abs()).nansum() / count.nansum()
     ax.plot(sure[seen], correct[seen], label=name)
-    ax.scatter(sure[seen], correct[seen], s=4 + 160 * count[seen] / count.sum(), clip_on=False, zorder=3)
-    print(f"{name:22} {count[-1] / count.sum():.0%} of its confidences above 0.9; promises miss by {broken:.3f}")
+    ax.scatter(sure[seen], correct[seen], s=4 + 160 * count[seen] / count.sum(), clip_on=False,
+               zorder=3)
+    print(f"{name:22} {count[-1] / count.sum():.0%} of its confidences above 0.9; promises "
+          f"miss by {broken:.3f}")
     nll, brier = metrics.log_score(log_p, test_y), metrics.brier_score(log_p.exp(), test_y)
     confident, right_share = log_p.exp().max(1).values.mean(), metrics.accuracy(log_p, test_y)
-    print(f"{name:22} log-loss {nll:.3f} nats, Brier {brier:.3f}, confidence {confident:.3f}, accuracy {right_share:.3f}")
+    print(f"{name:22} log-loss {nll:.3f} nats, Brier {brier:.3f}, confidence {confident:.3f}, "
+          f"accuracy {right_share:.3f}")
     short = "cnn" if name.startswith("conv") else "gaussian"
     record(**{f"{short}_log_loss": nll, f"{short}_brier": brier})
 ax.set(xlabel="mean confidence", ylabel="share that is right", xlim=(0, 1.02), ylim=(0, 1.02))
 ax.set_title("Are promises kept? (area: share of the images)")
 ax.legend(fontsize=8)
-plots.show(fig, alt="Calibration curves of both classifiers against the diagonal.")
+plots.show(fig)
+# alt: Calibration curves of both classifiers against the diagonal.
 
 # %% [markdown]
 # A verdict: "promises miss by" is the gap between confidence and truth, averaged over the images (the *expected
@@ -710,39 +769,46 @@ plots.show(fig, alt="Calibration curves of both classifiers against the diagonal
 # %% verifies=["1.6"]
 x, y = test_x[:n_shown], test_y[:n_shown]
 attacked = {epsilon: classifier.fgsm(cnn, x, y, epsilon) for epsilon in (0.05, 0.1, 0.2)}
-cnn64 = classifier.small_cnn(n_channels, n_classes).to(device).double()  # in double precision, to see tiny changes
+# in double precision, to see tiny changes
+cnn64 = classifier.small_cnn(n_channels, n_classes).to(device).double()
 cnn64.load_state_dict({name: value.double() for name, value in cnn.state_dict().items()})
-inner = (0.5 * x[:20].double() + 0.25).requires_grad_()  # away from 0 and 1, where images are clipped
+# away from 0 and 1, where images are clipped
+inner = (0.5 * x[:20].double() + 0.25).requires_grad_()
 nll = -cnn64(inner).log_prob(y[:20])
 (g,) = torch.autograd.grad(nll.sum(), inner)
 tiny = 1e-9
 
 
 def gained(epsilon):
-    return (-cnn64(classifier.fgsm(cnn64, inner, y[:20], epsilon)).log_prob(y[:20]) - nll).detach()
+    return (-cnn64(classifier.fgsm(cnn64, inner, y[:20], epsilon)).log_prob(y[:20])
+            - nll).detach()
 
 
-checks.close(gained(tiny), tiny * g.abs().flatten(1).sum(1), what="fgsm raises the loss by ε‖∇‖₁", rtol=1e-3, atol=1e-13)
+checks.close(gained(tiny), tiny * g.abs().flatten(1).sum(1),
+             what="fgsm raises the loss by ε‖∇‖₁", rtol=1e-3, atol=1e-13)
 signs = torch.randn(50, *g.shape, dtype=torch.float64, device=device).sign()
-checks.true((signs * g).flatten(2).sum(2) <= g.abs().flatten(1).sum(1), what="50 random sign patterns gain less")
+checks.true((signs * g).flatten(2).sum(2) <= g.abs().flatten(1).sum(1),
+            what="50 random sign patterns gain less")
 checks.fails(lambda: (gained(-tiny) > 0).all(), what="the opposite sign raises the loss")
 
 # %%
 with training.evaluating(cnn):
     clean_accuracy = metrics.accuracy(cnn(x).logits, y)
-    accuracy = {epsilon: metrics.accuracy(cnn(images_).logits, y) for epsilon, images_ in attacked.items()}
+    accuracy = {epsilon: metrics.accuracy(cnn(images_).logits, y) for epsilon,
+                images_ in attacked.items()}
     labels = cnn(attacked[0.1][:8]).probs.argmax(1).tolist()
 print(f"accuracy without an attack {clean_accuracy:.1%}")
 for epsilon, images_ in attacked.items():
-    detected = metrics.auroc(log_density["test images"], gaussians.log_prob(images_.flatten(1)).cpu())
-    print(f"ε = {epsilon}: accuracy {accuracy[epsilon]:.1%}, AUROC of log p(x) for clean against attacked {detected:.2f}")
-    record(**{f"fgsm_{int(100 * epsilon)}_accuracy": accuracy[epsilon], f"fgsm_{int(100 * epsilon)}_auroc": detected})
+    detected = metrics.auroc(log_density["test images"],
+                             gaussians.log_prob(images_.flatten(1)).cpu())
+    print(f"ε = {epsilon}: accuracy {accuracy[epsilon]:.1%}, AUROC of log p(x) for clean "
+          f"against attacked {detected:.2f}")
+    record(**{f"fgsm_{int(100 * epsilon)}_accuracy": accuracy[epsilon],
+              f"fgsm_{int(100 * epsilon)}_auroc": detected})
 captions = [f"{data.classes[a]}→{data.classes[b]}" for a, b in zip(y[:8].tolist(), labels)]
 title = "Attacked with ε = 0.1: truth → what the classifier says"
-plots.show(
-    plots.captioned(attacked[0.1][:8].cpu(), captions, columns=8, title=title, width=9),
-    alt="Eight digits with faint noise, captioned with the true label and the classifier's label.",
-)
+plots.show(plots.captioned(attacked[0.1][:8].cpu(), captions, columns=8, title=title, width=9))
+# alt: Eight digits with faint noise, captioned with the true label and the classifier's label.
 
 # %% [markdown]
 # The classifier falls while we still read the digits with ease. The smallest attack already costs it many of its
@@ -779,34 +845,42 @@ plots.show(
 # %% verifies=["1.7", "1.8"]
 d, m = 5, torch.tensor([True, False, True, False, False])
 root = torch.randn(d, d, dtype=torch.float64)
-sigma, mu, point = root @ root.T + torch.eye(d, dtype=torch.float64), torch.randn(d).double(), torch.randn(d).double()
+sigma = root @ root.T + torch.eye(d, dtype=torch.float64)
+mu, point = torch.randn(d).double(), torch.randn(d).double()
 a = sigma[m][:, ~m] @ sigma[~m][:, ~m].inverse()
 Gaussian = torch.distributions.MultivariateNormal
-conditional = Gaussian(mu[m] + a @ (point - mu)[~m], sigma[m][:, m] - a @ sigma[~m][:, m])  # (1.8)
+# (1.8)
+conditional = Gaussian(mu[m] + a @ (point - mu)[~m], sigma[m][:, m] - a @ sigma[~m][:, m])
 whole, seen = Gaussian(mu, sigma), Gaussian(mu[~m], sigma[~m][:, ~m])
-reach = [(x - 9 * s, x + 9 * s) for x, s in zip(conditional.mean.tolist(), sigma[m][:, m].diagonal().sqrt().tolist())]
+reach = [(x - 9 * s, x + 9 * s) for x,
+         s in zip(conditional.mean.tolist(), sigma[m][:, m].diagonal().sqrt().tolist())]
 missing, cell = checks.grid(*reach, n=300)  # 90,000 ways to fill in the two missing numbers
 images_of_five = point.repeat(len(missing), 1)
 images_of_five[:, m] = missing
 joint = whole.log_prob(images_of_five)  # log p(x_m, x_o), x_o as it was seen
 log_seen = joint.logsumexp(0) + math.log(cell)  # log p(x_o), the integral of (1.7)
-checks.close(log_seen, seen.log_prob(point[~m]), what="(1.7): integrated over x_m, the joint is the Gaussian of x_o")
+checks.close(log_seen, seen.log_prob(point[~m]),
+             what="(1.7): integrated over x_m, the joint is the Gaussian of x_o")
 checks.close(joint - log_seen, conditional.log_prob(missing),
-             what="(1.7), (1.8): p(x_m, x_o) / p(x_o) is the Gaussian, at 90,000 points", rtol=1e-4)
+             what="(1.7), (1.8): p(x_m, x_o) / p(x_o) is the Gaussian, at 90,000 points",
+             rtol=1e-4)
 checks.fails(lambda: torch.isclose(Gaussian(mu[m], sigma[m][:, m]).log_prob(point[m]),
-                                   conditional.log_prob(point[m])), what="the marginal of x_m is its conditional")
+                                   conditional.log_prob(point[m])),
+                                   what="the marginal of x_m is its conditional")
 
 # %% verifies=["1.8"]
 components = truth.component_distribution  # the three clouds of section 1.2, made to lean
 covariances = torch.diag_embed(components.variance)
 covariances[:, 0, 1] = covariances[:, 1, 0] = torch.tensor([0.5, -0.3, 0.2]).double()
-mixture = distributions.GaussianMixture(truth.mixture_distribution.probs, components.mean, covariances)
+mixture = distributions.GaussianMixture(truth.mixture_distribution.probs, components.mean,
+                                        covariances)
 line, _ = checks.grid((-9, 9), n=2_000)
 for x_1 in (-1.0, 0.4, 2.0):  # what is seen
     points = torch.stack([torch.full((2_000,), x_1).double(), line.flatten()], 1)
     by_grid = (mixture.log_prob(points).softmax(0) * line.flatten()).sum()
     filled = mixture.conditional_mean(points[:1], torch.tensor([False, True]))
-    checks.close(filled[0, 1], by_grid, what=f"mixture, x₁ = {x_1}: E[x_m | x_o] by the formula and on a grid")
+    checks.close(filled[0, 1], by_grid,
+                 what=f"mixture, x₁ = {x_1}: E[x_m | x_o] by the formula and on a grid")
 
 # %% [markdown]
 # ### Exercise 1.3 (2 points): fill in the missing block
@@ -821,22 +895,24 @@ check("1.3", fill_in)
 
 # %%
 missing = torch.zeros(n_channels, height, width, dtype=torch.bool)
-missing[:, height // 4: height // 2 + height // 8, width // 4: -(width // 4)] = True  # a block in the upper middle
+# a block in the upper middle
+missing[:, height // 4: height // 2 + height // 8, width // 4: -(width // 4)] = True
 spilt = test_x[:10].clone()
 spilt[:, missing] = 0.5
-repaired = gaussians.conditional_mean(spilt.flatten(1), missing.flatten().to(device)).reshape(spilt.shape).clamp(0, 1)
+repaired = gaussians.conditional_mean(spilt.flatten(1), missing.flatten().to(device))
+repaired = repaired.reshape(spilt.shape).clamp(0, 1)
 sheets = torch.cat([test_x[:10], spilt, repaired]).cpu()
-plots.show(
-    plots.images(sheets, columns=10, title="the page · the spill · what p(x) fills in"),
-    alt="Ten digits, the same with a grey block over the middle, and the block filled in by the Gaussian mixture.",
-)
+plots.show(plots.images(sheets, columns=10, title="the page · the spill · what p(x) fills in"))
+# alt: Ten digits, the same with a grey block over the middle, and the block filled in by the Gaussian mixture.
 lost = missing.flatten().to(device)
-truth_pixels, mean_image = test_x.flatten(1), images.to_float(data.train.images).mean(0).flatten()
+truth_pixels = test_x.flatten(1)
+mean_image = images.to_float(data.train.images).mean(0).flatten()
 filled = gaussians.conditional_mean(truth_pixels[:200].masked_fill(lost, 0.5), lost)
 error = (filled - truth_pixels[:200])[:, lost].square().mean()
 baseline = (mean_image - truth_pixels[:200])[:, lost].square().mean()
 unseen = ~missing.flatten().to(device)
-guess = gaussians.marginal(unseen).posterior(truth_pixels[:200][:, unseen])  # p(class | what was seen)
+# p(class | what was seen)
+guess = gaussians.marginal(unseen).posterior(truth_pixels[:200][:, unseen])
 sure, named = guess.max(1)
 wrong = named != test_y[:200]
 print(f"from what is seen, the model names another digit for {wrong.sum()} of 200 pages; "
@@ -875,17 +951,22 @@ q = torch.tensor([0.1, 0.9], dtype=torch.float64)  # your forecast
 penalty = p * (p / q).log()  # nats
 for name, value in zip(["rain", "dry"], penalty):
     print(f"{name:>4}: {value:+.2f} nats")
-checks.close(penalty, scipy.special.rel_entr(p.numpy(), q.numpy()), what="each penalty against SciPy")
+checks.close(penalty, scipy.special.rel_entr(p.numpy(), q.numpy()),
+             what="each penalty against SciPy")
 mine = torch.tensor([0.8, 0.2], dtype=torch.float64)
 of_mine = (p * (p / mine).log()).sum()
-print(f"yours {penalty.sum():.2f} nats, mine {of_mine:.4f} nats: a ratio of {penalty.sum() / of_mine:.1f}")
+print(f"yours {penalty.sum():.2f} nats, mine {of_mine:.4f} nats: a ratio of "
+      f"{penalty.sum() / of_mine:.1f}")
 checks.close(p * (p / p).log(), 0.0, what="no penalty for an exact forecast")
-epsilon = torch.tensor([1e-2, 1e-8, 1e-300], dtype=torch.float64)  # the forecast's chance of rain
+# the forecast's chance of rain
+epsilon = torch.tensor([1e-2, 1e-8, 1e-300], dtype=torch.float64)
 absolute = 2 * (0.9 - epsilon)
 sums = 0.9 * (0.9 / epsilon).log() + 0.1 * (0.1 / (1 - epsilon)).log()
 for e, a, total in zip(epsilon.tolist(), absolute.tolist(), sums.tolist()):
-    print(f"forecast {e:.0e} for rain: absolute difference {a:.2f}, sum of penalties {total:.1f}")
-checks.true(absolute <= 2, what="the absolute difference never passes 2, however absurd the forecast")
+    print(f"forecast {e:.0e} for rain: absolute difference {a:.2f}, sum of penalties "
+          f"{total:.1f}")
+checks.true(absolute <= 2,
+            what="the absolute difference never passes 2, however absurd the forecast")
 
 # %% [markdown]
 # Rain costs $+1.98$, because the forecast called the common thing rare. Dry *earns* $0.22$: the forecast said it
@@ -905,17 +986,21 @@ checks.true(absolute <= 2, what="the absolute difference never passes 2, however
 # %% quote="course_utils.distributions.divergences:kl_divergence"
 
 # %% verifies=["1.10"] tags=["nbval-check-output"]
-p, q = torch.distributions.Dirichlet(torch.ones(6, dtype=torch.float64)).sample((2, 1_000))  # truths, forecasts
+# truths, forecasts
+p, q = torch.distributions.Dirichlet(torch.ones(6, dtype=torch.float64)).sample((2, 1_000))
 kl = kl_divergence(p, q)
 checks.true(kl >= 0, what="KL is never negative")
 q_0 = q * (torch.rand_like(p) < 0.7)  # some outcomes get no forecast here, and no truth below
 p_0 = p * (torch.rand_like(p) < 0.7) + 1e-300
 p_0 /= p_0.sum(1, keepdim=True)
-bound = torch.where(p_0 > 1e-200, q - p_0, 0).sum(1)  # the third expression of (1.10): sums where p(x) > 0
-checks.true((-kl_divergence(p_0, q) <= bound) & (bound <= 1e-12), what="−KL ≤ Σ q − Σ p ≤ 0, sums over p(x) > 0")
+# the third expression of (1.10): sums where p(x) > 0
+bound = torch.where(p_0 > 1e-200, q - p_0, 0).sum(1)
+checks.true((-kl_divergence(p_0, q) <= bound) & (bound <= 1e-12),
+            what="−KL ≤ Σ q − Σ p ≤ 0, sums over p(x) > 0")
 checks.close(kl_divergence(p, p), 0.0, what="KL of a forecast with itself is zero")
 checks.close(kl, scipy.stats.entropy(p, q, axis=1), what="the same numbers as SciPy")
-checks.fails(lambda: (p * (p / q).log()).min() >= 0, what="each single penalty is non-negative")
+checks.fails(lambda: (p * (p / q).log()).min() >= 0,
+             what="each single penalty is non-negative")
 checks.fails(lambda: torch.allclose(kl, kl_divergence(q, p)), what="KL is symmetric")
 
 # %% [markdown] defines=["1.11"]
@@ -940,17 +1025,23 @@ widgets.kl_explorer(truth=densities.two_bumps())
 bumps = densities.two_bumps()
 line, cell = checks.grid((-25, 25), n=2_000)
 log_p = bumps.log_prob(line.reshape(-1, *bumps.event_shape)).double().reshape(-1)
-settings = torch.cartesian_prod(torch.linspace(-3, 3, 31), torch.linspace(0.4, 3.5, 32)).double()  # (μ, σ)
-log_q = torch.distributions.Normal(settings[:, :1], settings[:, 1:]).log_prob(line.flatten())  # (settings, points)
+# (μ, σ)
+settings = torch.cartesian_prod(torch.linspace(-3, 3, 31),
+                                torch.linspace(0.4, 3.5, 32)).double()
+# (settings, points)
+log_q = torch.distributions.Normal(settings[:, :1], settings[:, 1:]).log_prob(line.flatten())
 p, q = log_p.exp() * cell, log_q.exp() * cell
 entropy = distributions.entropy_of
 p = p.expand_as(q)
 divergences = {"KL(p‖q)": kl_divergence(p, q), "KL(q‖p)": (q * (log_q - log_p)).sum(1),
-               "JS(p, q)": entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2}  # the same as (1.11): write it out
+               # the same as (1.11): write it out
+               "JS(p, q)": entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2}
 best = {name: settings[values.argmin()] for name, values in divergences.items()}
 for name, (mu, sigma) in best.items():
-    print(f"{name:8} is least at |μ| = {abs(mu):.1f}, σ = {sigma:.2f}: {divergences[name].min():.2f} nats")
-checks.close(best["KL(p‖q)"][0], 0.0, what="KL(p‖q) puts the forecast between the bumps", atol=0.06)
+    print(f"{name:8} is least at |μ| = {abs(mu):.1f}, σ = {sigma:.2f}: "
+          f"{divergences[name].min():.2f} nats")
+checks.close(best["KL(p‖q)"][0], 0.0, what="KL(p‖q) puts the forecast between the bumps",
+             atol=0.06)
 checks.close(best["KL(q‖p)"][0].abs(), 2.0, what="KL(q‖p) puts it on one bump", atol=0.11)
 checks.close(divergences["KL(q‖p)"].min(), math.log(2), what="and pays log 2", atol=0.02)
 
@@ -1009,17 +1100,22 @@ each = model_q.log_prob(scores[:, None])  # (20,000 samples, 81 settings of the 
 log_likelihood = each.mean(0)
 line, cell = checks.grid((-60, 200), n=4_000)
 log_p = exam.log_prob(line.reshape(-1, *exam.event_shape)).double()
-kl = (log_p.exp()[:, None] * (log_p[:, None] - model_q.log_prob(line))).sum(0) * cell  # exact, by quadrature
+# exact, by quadrature
+kl = (log_p.exp()[:, None] * (log_p[:, None] - model_q.log_prob(line))).sum(0) * cell
 entropy = -(log_p.exp() * log_p).sum() * cell
-checks.monte_carlo(each, -entropy - kl, what="mean log-likelihood = −H − KL, at every setting", resolution=0.1)
+checks.monte_carlo(each, -entropy - kl, what="mean log-likelihood = −H − KL, at every setting",
+                   resolution=0.1)
 checks.close(entropy, exam.entropy(), what="the entropy of the exam scores", rtol=1e-3)
-checks.close(knob[kl.argmin()], knob[log_likelihood.argmax()], what="both choose the same knob", rtol=0, atol=1.0)
+checks.close(knob[kl.argmin()], knob[log_likelihood.argmax()],
+             what="both choose the same knob", rtol=0, atol=1.0)
 fig, ax = plt.subplots(figsize=(6.5, 2.8))
 ax.plot(knob, kl, label="KL(p_data ‖ p_θ), exact")
 ax.plot(knob, -entropy - log_likelihood, "--", label="−H − mean log p_θ of 20,000 samples")
-ax.set(xlabel="knob: mean of the model [points]", ylabel="nats", title="Maximum likelihood is minimum KL")
+ax.set(xlabel="knob: mean of the model [points]", ylabel="nats",
+       title="Maximum likelihood is minimum KL")
 ax.legend()
-plots.show(fig, alt="The exact KL and minus the mean log-likelihood fall on one curve with one minimum.")
+plots.show(fig)
+# alt: The exact KL and minus the mean log-likelihood fall on one curve with one minimum.
 
 # %% [markdown]
 # Two goals stand behind "close". We want **realism**: samples that could be real. And we want **control**: samples
@@ -1047,29 +1143,38 @@ plots.show(fig, alt="The exact KL and minus the mean log-likelihood fall on one 
 # %% verifies=["1.13"]
 scores = exam.sample((1_000,)).reshape(-1, 1)
 scores = scores[(scores > 0).all(1) & (scores < 100).all(1)].float().to(device)
-ebm = energy.GridEnergyModel(energy.energy_mlp(1), ranges=[(0.0, 100.0)], n_cells=400).to(device)
+ebm = energy.GridEnergyModel(energy.energy_mlp(1), ranges=[(0.0, 100.0)],
+                             n_cells=400).to(device)
 optimizer = torch.optim.Adam(ebm.parameters(), lr=1e-2)
 training.fit(ebm.loss, optimizer, iter(lambda: scores, None), 80, description="exam scores")
-line = torch.linspace(0.05, 99.95, 1_000, device=device).reshape(-1, 1)  # other points than the model's own grid
+# other points than the model's own grid
+line = torch.linspace(0.05, 99.95, 1_000, device=device).reshape(-1, 1)
 with torch.no_grad():
     e, log_p = ebm.energy(line).cpu(), ebm.log_prob(line).cpu()
-checks.close(log_p.exp().sum() * 0.1, 1.0, what="∫ exp(−E)/Z = 1, on a grid the model did not use", atol=1e-3, rtol=0)
-checks.close(log_p - log_p[0], e[0] - e, what="low energy, high density: log p differs by minus the energy", atol=1e-3)
-checks.fails(lambda: torch.isclose((-e).exp().sum() * 0.1, torch.ones(())), what="exp(−E) alone integrates to one")
+checks.close(log_p.exp().sum() * 0.1, 1.0,
+             what="∫ exp(−E)/Z = 1, on a grid the model did not use", atol=1e-3, rtol=0)
+checks.close(log_p - log_p[0], e[0] - e,
+             what="low energy, high density: log p differs by minus the energy", atol=1e-3)
+checks.fails(lambda: torch.isclose((-e).exp().sum() * 0.1, torch.ones(())),
+             what="exp(−E) alone integrates to one")
 true_log_p = exam.log_prob(line.cpu().reshape(-1, *exam.event_shape))
 record(exam_kl=(true_log_p.exp() * (true_log_p - log_p)).sum() * 0.1)
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(9, 2.9))
 axes[0].plot(line.cpu(), e, color=plots.PALETTE[3])
-axes[0].set(xlabel="exam score [points]", ylabel="energy E(x) [nats]", ylim=(e.min() - 0.5, e.min() + 8))
+axes[0].set(xlabel="exam score [points]", ylabel="energy E(x) [nats]",
+            ylim=(e.min() - 0.5, e.min() + 8))
 axes[0].set_title("Low energy where scores are common")
-axes[1].hist(scores.cpu().flatten(), bins=50, range=(0, 100), density=True, alpha=0.35, label="1,000 students")
+axes[1].hist(scores.cpu().flatten(), bins=50, range=(0, 100), density=True, alpha=0.35,
+             label="1,000 students")
 axes[1].plot(line.cpu(), log_p.exp(), label="exp(−E)/Z")
 axes[1].plot(line.cpu(), true_log_p.exp(), "--", color="black", label="truth")
-axes[1].set(xlabel="exam score [points]", ylabel="density [1/point]", title="Three groups of students")
+axes[1].set(xlabel="exam score [points]", ylabel="density [1/point]",
+            title="Three groups of students")
 axes[1].legend()
-plots.show(fig, alt="The learned energy has three valleys near 40, 70 and 90; the density follows the histogram.")
+plots.show(fig)
+# alt: The learned energy has three valleys near 40, 70 and 90; the density follows the histogram.
 
 # %% [markdown]
 # ### Exercise 1.5 (1 point): the logarithm of Z, safely
@@ -1109,24 +1214,30 @@ spirals = densities.spirals()
 bound = 4.0
 points = spirals.sample((4_000,)).float()
 points = points[(points.abs() < bound).all(1)].to(device)
-plane = energy.GridEnergyModel(energy.energy_mlp(2), [(-bound, bound)] * 2, n_cells=64).to(device)
+plane = energy.GridEnergyModel(energy.energy_mlp(2), [(-bound, bound)] * 2,
+                               n_cells=64).to(device)
 optimizer = torch.optim.Adam(plane.parameters(), lr=5e-3)
 batches = iter(lambda: points[torch.randint(len(points), (500,))], None)
-training.fit(plane.loss, optimizer, batches, {"smoke": 60, "class": 800, "full": 3_000}[budget], description="spirals")
+training.fit(plane.loss, optimizer, batches,
+             {"smoke": 60, "class": 800, "full": 3_000}[budget], description="spirals")
 fig, axes = plt.subplots(1, 3, figsize=(9.5, 3.2))
 plots.density(axes[0], spirals.log_prob, -bound, bound, title="truth")
-plots.density(axes[1], lambda x: plane.log_prob(x.to(device)).cpu(), -bound, bound, title="exp(−E)/Z on a grid")
+plots.density(axes[1], lambda x: plane.log_prob(x.to(device)).cpu(), -bound, bound,
+              title="exp(−E)/Z on a grid")
 drawn = plane.sample(1_500).cpu()
 axes[2].scatter(drawn[:, 0], drawn[:, 1], s=2)
-axes[2].set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal", xlim=(-bound, bound), ylim=(-bound, bound))
+axes[2].set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal", xlim=(-bound, bound),
+            ylim=(-bound, bound))
 axes[2].set_title("samples of the model")
-plots.show(fig, alt="A spiral density, the density of the trained energy model, and samples drawn from its grid.")
+plots.show(fig)
+# alt: A spiral density, the density of the trained energy model, and samples drawn from its grid.
 
 # %% [markdown]
 # And now an image? Count the cells.
 
 # %% tags=["nbval-check-output"]
-grids = [("exam score", 1, 400), ("plane", 2, 64), ("binary image 8×8", 64, 2), ("binary image 28×28", 784, 2)]
+grids = [("exam score", 1, 400), ("plane", 2, 64), ("binary image 8×8", 64, 2),
+         ("binary image 28×28", 784, 2)]
 for name, n_dims, n_levels in grids:
     digits = n_dims * math.log10(n_levels)
     print(f"{name:20} {n_levels}^{n_dims} cells = 10^{digits:.1f}")
@@ -1157,12 +1268,14 @@ print(f"adding up the last one: 10^{seconds:.0f} seconds; the universe is 10^17.
 eta = 1.2
 start = torch.randn(20_000, 1, dtype=torch.float64)
 noise = torch.random.get_rng_state()
-one_step = energy.langevin(lambda x: x.pow(4).sum(1) / 4, start, 1, eta)  # E(x) = x⁴/4, its slope is x³
+# E(x) = x⁴/4, its slope is x³
+one_step = energy.langevin(lambda x: x.pow(4).sum(1) / 4, start, 1, eta)
 torch.random.set_rng_state(noise)
 by_formula = start - eta / 2 * start**3 + math.sqrt(eta) * torch.randn_like(start)
 checks.close(one_step, by_formula, what="one step is (1.14), with the same noise", rtol=1e-12)
 walkers = energy.langevin(lambda x: x.square().sum(1) / 2, start, 200, eta)  # E(x) = x²/2
-checks.monte_carlo(walkers.square(), 1 / (1 - eta / 4), what="variance 1/(1 − η/4), as predicted")
+checks.monte_carlo(walkers.square(), 1 / (1 - eta / 4),
+                   what="variance 1/(1 − η/4), as predicted")
 for other in (1.0, 1 + eta / 4):
     checks.fails(lambda: checks.monte_carlo(walkers.square(), other, what=""),
                  what=f"at η = {eta} the variance is {other:g}")
@@ -1177,11 +1290,15 @@ fig, axes = plt.subplots(1, 2, figsize=(7, 3.3))
 reach = 1.3 * eight.sample((1_000,)).abs().max().item()
 plots.density(axes[0], eight.log_prob, -reach, reach, title="exact density")
 axes[1].scatter(walked[:, 0], walked[:, 1], s=2)
-axes[1].set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="$x_1$", ylabel="$x_2$",
+axes[1].set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="$x_1$",
+            ylabel="$x_2$",
             title=f"Langevin, {n_langevin} steps")
-share, fair = (walked[:, 0] > 0.5).float().mean(), (eight.sample((20_000,))[:, 0] > 0.5).float().mean()
-print(f"share of points on the right: exact density {fair:.2f}, Langevin from the left {share:.2f}")
-plots.show(fig, alt="The exact density of eight Gaussians, and Langevin walks that stay on the left half.")
+share, fair = (walked[:, 0] > 0.5).float().mean(), (eight.sample((20_000,))[:, 0]
+                                                    > 0.5).float().mean()
+print(f"share of points on the right: exact density {fair:.2f}, Langevin from the left "
+      f"{share:.2f}")
+plots.show(fig)
+# alt: The exact density of eight Gaussians, and Langevin walks that stay on the left half.
 
 # %% [markdown]
 # The walkers find bumps quickly. They do not find the *share* of each bump: all started on the left, and between two
@@ -1223,9 +1340,12 @@ hidden = checks.all_binary(4, dtype=torch.float64)
 with torch.no_grad():
     energies = (-(states @ small.visible_bias)[:, None] - (hidden @ small.hidden_bias)[None]
                 - states @ small.weights @ hidden.T)  # E(v, h) for all 64 × 16 pairs
-    checks.close(-(-energies).logsumexp(1), small.free_energy(states), what="F(v) = −log Σ_h exp(−E(v, h))")
-    checks.close((-energies).flatten().logsumexp(0), small.log_partition(), what="log Z = log Σ_v Σ_h exp(−E)")
-checks.sums_to_one(lambda v: -small.free_energy(v) - small.log_partition(), states, what="Σ_v exp(−F(v))/Z = 1")
+    checks.close(-(-energies).logsumexp(1), small.free_energy(states),
+                 what="F(v) = −log Σ_h exp(−E(v, h))")
+    checks.close((-energies).flatten().logsumexp(0), small.log_partition(),
+                 what="log Z = log Σ_v Σ_h exp(−E)")
+checks.sums_to_one(lambda v: -small.free_energy(v) - small.log_partition(), states,
+                   what="Σ_v exp(−F(v))/Z = 1")
 
 # %% [markdown]
 # **Training.** The gradient of the negative log-likelihood of a data point $v$ has two parts:
@@ -1245,34 +1365,44 @@ checks.sums_to_one(lambda v: -small.free_energy(v) - small.log_partition(), stat
 # keeps a set of such chains as the model's samples and moves them one step per update.
 
 # %% verifies=["1.17"]
-v = states[37:38]  # not the zero vector: there ∂F/∂W = 0, and the check would see only half of the formula
+# not the zero vector: there ∂F/∂W = 0, and the check would see only half of the formula
+v = states[37:38]
 parameters = list(small.parameters())
 exact = torch.autograd.grad((small.free_energy(v) + small.log_partition()).sum(), parameters)
 weights_of_states = (-small.free_energy(states)).softmax(0).detach()  # p(v') for every state
-expected = torch.autograd.grad((weights_of_states * small.free_energy(states)).sum(), parameters)
+expected = torch.autograd.grad((weights_of_states * small.free_energy(states)).sum(),
+                               parameters)
 data_part = torch.autograd.grad(small.free_energy(v).sum(), parameters)
 for name, whole, up, down in zip(["W", "b", "c"], exact, data_part, expected):
     checks.close(whole, up - down, what=f"∇[−log p(v)] = ∇F(v) − E[∇F], for {name}")
-checks.fails(lambda: torch.allclose(exact[0], data_part[0] + expected[0]), what="a plus gives the same gradient")
-drawn = states[torch.multinomial(weights_of_states, 100_000, replacement=True)]  # chains that have arrived
+checks.fails(lambda: torch.allclose(exact[0], data_part[0] + expected[0]),
+             what="a plus gives the same gradient")
+# chains that have arrived
+drawn = states[torch.multinomial(weights_of_states, 100_000, replacement=True)]
 trained = torch.autograd.grad(energy.PersistentChains(small, drawn)(v)["loss"], parameters)
 for name, whole, step in zip(["W", "b", "c"], exact, trained):
-    checks.close(step, whole, what=f"the objective that is trained goes the same way, for {name}", atol=0.01)
+    checks.close(step, whole,
+                 what=f"the objective that is trained goes the same way, for {name}",
+                 atol=0.01)
 
 # %%
 ink = images.load("digits", seed=seed, data_dir=data_dir)
-rbm_data, rbm_test = (images.binarise(images.to_float(part.images)).flatten(1) for part in (ink.train, ink.test))
+rbm_data, rbm_test = (images.binarise(images.to_float(part.images)).flatten(1)
+                      for part in (ink.train, ink.test))
 rbm = energy.RBM(64, 14, visible_mean=rbm_data.mean(0))
-objective = energy.PersistentChains(rbm, rbm_data[torch.randint(len(rbm_data), (100,))].clone())
+objective = energy.PersistentChains(rbm,
+                                    rbm_data[torch.randint(len(rbm_data), (100,))].clone())
 rbm_steps = {"smoke": 200, "class": 5_000, "full": 20_000}[budget]
 optimizer = torch.optim.Adam(rbm.parameters(), lr=1e-2)
 decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, rbm_steps)
 batches = iter(lambda: rbm_data[torch.randint(len(rbm_data), (100,))], None)
-training.fit(objective, optimizer, batches, rbm_steps, scheduler=decay, description="RBM by PCD")
+training.fit(objective, optimizer, batches, rbm_steps, scheduler=decay,
+             description="RBM by PCD")
 with torch.no_grad():
     log_z = rbm.log_partition()
     rbm_nll = (rbm.free_energy(rbm_test) + log_z).mean()
-pixel_model = distributions.bernoulli(torch.logit(rbm_data.mean(0).clamp(0.01, 0.99)).expand(len(rbm_test), -1))
+pixel_model = distributions.bernoulli(
+    torch.logit(rbm_data.mean(0).clamp(0.01, 0.99)).expand(len(rbm_test), -1))
 record(rbm_nll=rbm_nll, independent_pixels_nll=-pixel_model.log_prob(rbm_test).mean())
 
 # %% [markdown]
@@ -1294,22 +1424,30 @@ record(rbm_nll=rbm_nll, independent_pixels_nll=-pixel_model.log_prob(rbm_test).m
 
 # %% verifies=["1.18"]
 n_temperatures = {"smoke": 500, "class": 1_000, "full": 10_000}[budget]
-log_z_ais, error = energy.annealed_importance_sampling(rbm, n_runs=200, n_temperatures=n_temperatures)
+log_z_ais, error = energy.annealed_importance_sampling(rbm, n_runs=200,
+                                                       n_temperatures=n_temperatures)
 print(f"log Z exact {log_z:.3f}, annealed {log_z_ais:.3f} ± {error:.3f} nats")
-checks.close(log_z_ais, log_z, what="AIS is within 0.1 nat of the exact log Z", rtol=0, atol=0.1)
+checks.close(log_z_ais, log_z, what="AIS is within 0.1 nat of the exact log Z", rtol=0,
+             atol=0.1)
 few, stray = energy.annealed_importance_sampling(small, n_runs=100_000, n_temperatures=3)
 off = (few - small.log_partition()).abs().item()
-checks.true(off < 5 * stray, what=f"the mean is right after 3 temperatures too: {off:.4f} off, standard error {stray:.4f}")
+checks.true(off < 5 * stray,
+            what=f"the mean is right after 3 temperatures too: {off:.4f} off, standard error "
+                 f"{stray:.4f}")
 checks.true(stray < 0.01, what="and the standard error is small enough to tell")
 stiff = energy.RBM(60, 10, weight_scale=1.0)  # far from independent pixels
-many, one = (energy.annealed_importance_sampling(stiff, 200, n)[0] - stiff.log_partition() for n in (500, 1))
-checks.true(many.abs() < 0.3, what=f"500 small steps: {many.abs():.2f} nats off where pixels depend strongly on each other")
+many, one = (energy.annealed_importance_sampling(stiff, 200, n)[0] - stiff.log_partition()
+             for n in (500, 1))
+checks.true(many.abs() < 0.3,
+            what=f"500 small steps: {many.abs():.2f} nats off where pixels depend strongly on "
+                 f"each other")
 checks.fails(lambda: one.abs() < 0.3, what="one jump comes as near")
 record(ais_error=(log_z_ais - log_z).abs())
 dreams = rbm.sample(20, n_steps=300).reshape(-1, 1, 8, 8)
 sheets = torch.cat([rbm_data[:20].reshape(-1, 1, 8, 8), dreams])
-plots.show(plots.images(sheets, columns=20, title="binarised digits 8×8 · Gibbs samples of the RBM", width=9),
-           alt="A row of small binary digits from the data above a row of samples of the restricted Boltzmann machine.")
+plots.show(plots.images(sheets, columns=20,
+                        title="binarised digits 8×8 · Gibbs samples of the RBM", width=9))
+# alt: A row of small binary digits from the data above a row of samples of the restricted Boltzmann machine.
 
 # %% [markdown]
 # ## 1.9 The family tree
@@ -1318,13 +1456,18 @@ plots.show(plots.images(sheets, columns=20, title="binarised digits 8×8 · Gibb
 
 # %%
 leaves = [
-    ("explicit density", "tractable", "autoregressive models, ch. 02", "fast sampling, a code"),
+    ("explicit density", "tractable", "autoregressive models, ch. 02",
+     "fast sampling, a code"),
     ("explicit density", "tractable", "normalising flows, ch. 06", "free choice of network"),
-    ("explicit density", "approximate", "energy-based models, ch. 01", "a known Z, direct sampling"),
-    ("explicit density", "approximate", "variational autoencoders, ch. 04", "the exact likelihood (a bound)"),
-    ("explicit density", "approximate", "diffusion models, ch. 07", "exact likelihood, fast sampling"),
+    ("explicit density", "approximate", "energy-based models, ch. 01",
+     "a known Z, direct sampling"),
+    ("explicit density", "approximate", "variational autoencoders, ch. 04",
+     "the exact likelihood (a bound)"),
+    ("explicit density", "approximate", "diffusion models, ch. 07",
+     "exact likelihood, fast sampling"),
     ("implicit density", "samples only", "GANs, ch. 05", "any likelihood, stable training"),
-    ("no density", "codes or scenes", "autoencoders, ch. 03 · NeRF, ch. 08", "probability itself"),
+    ("no density", "codes or scenes", "autoencoders, ch. 03 · NeRF, ch. 08",
+     "probability itself"),
 ]
 
 
@@ -1340,7 +1483,8 @@ ax.set_axis_off()
 ax.set_title("Families of generative models, and what each gives up", loc="left")
 for i, (kind, how, family, price) in enumerate(leaves):
     y, y_kind, y_how = len(leaves) - 1 - i, height_of(0, kind), height_of(1, how)
-    branches = [((0.45, 3), (0.75, y_kind)), ((2.15, y_kind), (2.45, y_how)), ((3.75, y_how), (4.05, y))]
+    branches = [((0.45, 3), (0.75, y_kind)), ((2.15, y_kind), (2.45, y_how)),
+                ((3.75, y_how), (4.05, y))]
     for (x0, y0), (x1, y1) in branches:
         ax.plot([x0, x1], [y0, y1], color="grey", lw=1, zorder=0)
     if kind not in leaves[i - 1][:1] or i == 0:
@@ -1350,7 +1494,8 @@ for i, (kind, how, family, price) in enumerate(leaves):
     ax.text(4.1, y, family, va="center", fontsize=9, weight="bold")
     ax.text(7.2, y, f"gives up: {price}", va="center", fontsize=8.5, color=plots.PALETTE[3])
 ax.text(0.1, 3, "p(x)", va="center", fontsize=11)
-plots.show(fig, alt="A tree of model families: explicit tractable, explicit approximate, implicit, none; and their price.")
+plots.show(fig)
+# alt: A tree of model families: explicit tractable, explicit approximate, implicit, none; and their price.
 
 # %% [markdown]
 # **Explicit tractable** families give you $p(x)$ exactly. **Explicit approximate** ones give a bound or an estimate.

@@ -18,7 +18,7 @@
 # deeper* start folded.
 
 # %% tags=["parameters"]
-budget: str = "auto"  # smoke (seconds), class (minutes on a laptop), full (what a GPU is for), or auto
+budget: str = "auto"  # smoke (seconds), class (minutes on a laptop), full (for a GPU), or auto
 dataset: str = "handwriting"  # handwriting, digits, mnist, fashion_mnist, kmnist, cifar10
 seed: int = 0
 device: str = "auto"  # auto, cpu, cuda
@@ -35,13 +35,16 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from course_utils import checks, coding, distributions, metrics, plots, shipped, training, widgets
+from course_utils import checks, coding, distributions, metrics, plots, shipped, training
+from course_utils import widgets
 from course_utils.chapter import pick_budget, pick_device, pick_seed, record
 from course_utils.data import handwriting, images
 from course_utils.exercises import check, reveal, score
-from course_utils.models.autoregressive import baselines, made, pixelcnn, pixelrnn, sampling, transformer
+from course_utils.models.autoregressive import baselines, made, pixelcnn, pixelrnn, sampling
+from course_utils.models.autoregressive import transformer
 from course_utils.nn.masked import causal_mask
 
+# %%
 plots.style()
 seed, device = pick_seed(seed), pick_device(device)
 budget = pick_budget(budget, device)
@@ -79,11 +82,13 @@ for level in range(3):
     for pixels, left, length in pieces:
         paint, word = (plots.PALETTE[0], "white") if pixels[-1] else ("#dde3ea", "black")
         ax.barh(2 - level, length, 0.9, left, color=paint, edgecolor="white")
-        ax.text(left + length / 2, 2 - level, "".join(map(str, pixels)), ha="center", va="center", color=word)
+        ax.text(left + length / 2, 2 - level, "".join(map(str, pixels)), ha="center",
+                va="center", color=word)
 ax.set(xlabel="share of the strip", xlim=(0, 1))
 ax.set_yticks([2, 1, 0], ["pixel 1", "pixels 1–2", "pixels 1–3"])
 ax.set_title("One strip, cut pixel by pixel (blue: the new pixel is ink)")
-plots.show(fig, alt="A strip of length one, cut in two by the first pixel, in 4 by the second, in 8 by the third.")
+plots.show(fig)
+# alt: A strip of length one, cut in two by the first pixel, in 4 by the second, in 8 by the third.
 
 # %% [markdown]
 # The length of a piece is a product: the share at the first cut, times the share at the second, times the share at the
@@ -111,26 +116,36 @@ plots.show(fig, alt="A strip of length one, cut in two by the first pixel, in 4 
 # weights that nobody ever trained.
 
 # %% verifies=["2.1", "2.2"] tags=["nbval-check-output"]
-states = checks.all_binary(9, dtype=torch.float64)  # (512, 9): every image of 3×3 binary pixels
-joint = torch.distributions.Dirichlet(torch.ones(512, dtype=torch.float64)).sample()  # any distribution at all
-product, before, group = torch.ones(512).double(), torch.ones(1).double(), torch.zeros(512).long()
-independent_pixels = torch.ones(512).double()
+# (512, 9): every image of 3×3 binary pixels
+states = checks.all_binary(9, dtype=torch.float64)
+# any distribution at all
+joint = torch.distributions.Dirichlet(torch.ones(512, dtype=torch.float64)).sample()
+product, independent_pixels = torch.ones(2, 512).double()
+before, group = torch.ones(1).double(), torch.zeros(512).long()
 for i, pixel in enumerate(torch.randperm(9).tolist()):
-    longer = group + (2**i * states[:, pixel]).long()  # images that agree in all pixels read so far share a number
-    upto = torch.zeros(2 ** (i + 1), dtype=torch.float64).index_add(0, longer, joint)  # p(x_≤i)
+    # images that agree in all pixels read so far share a number
+    longer = group + (2**i * states[:, pixel]).long()
+    # p(x_≤i)
+    upto = torch.zeros(2 ** (i + 1), dtype=torch.float64).index_add(0, longer, joint)
     factor = upto / before.repeat(2)
-    assert torch.allclose(factor.view(2, -1).sum(0), torch.ones(2**i).double())  # one, over its own pixel, for any past
+    # one, over its own pixel, for any past
+    assert torch.allclose(factor.view(2, -1).sum(0), torch.ones(2**i).double())
     product *= factor[longer]
     ink = (joint * states[:, pixel]).sum()
     independent_pixels *= torch.where(states[:, pixel] == 1, ink, 1 - ink)
     before, group = upto, longer
-checks.close(product, joint, what="the product of conditionals is the joint: random joint, random order")
-checks.fails(lambda: torch.allclose(independent_pixels, joint, rtol=1e-2), what="the product of the p(x_i) is the joint too")
+checks.close(product, joint,
+             what="the product of conditionals is the joint: random joint, random order")
+checks.fails(lambda: torch.allclose(independent_pixels, joint, rtol=1e-2),
+             what="the product of the p(x_i) is the joint too")
 
-nobody_trained_it = made.MADE((1, 3, 3), hidden=(50,)).double()  # of section 2.3; here only its random weights matter
+# %% verifies=["2.2"] tags=["nbval-check-output"]
+# of section 2.3; here only its random weights matter
+nobody_trained_it = made.MADE((1, 3, 3), hidden=(50,)).double()
 for weight in nobody_trained_it.parameters():
     nn.init.normal_(weight)
-checks.sums_to_one(nobody_trained_it.log_prob, states.view(-1, 1, 3, 3), what="a random network: 512 numbers sum to 1")
+checks.sums_to_one(nobody_trained_it.log_prob, states.view(-1, 1, 3, 3),
+                   what="a random network: 512 numbers sum to 1")
 p = torch.sigmoid(6 * states - 3)  # a pixel that sees itself, and copies what it sees
 total = torch.where(states == 1, p, 1 - p).prod(1).sum()
 print(f"pixels that see themselves: the 512 products sum to {total:.0f}")
@@ -158,16 +173,17 @@ data = images.load(dataset, n=n_train, seed=seed, data_dir=data_dir).to(device)
 shape, n_classes = data.shape, len(data.classes)
 n_channels, height, width = shape
 n_pixels = math.prod(shape)
-fixed = images.binarised(data, seed=0)  # validation and test images: one draw, once and for all
+# validation and test images: one draw, once and for all
+fixed = images.binarised(data, seed=0)
 test = fixed.test[:n_test]
 test_x, test_y = images.to_float(test.images), test.labels
 grey = images.to_float(data.train.images[:10])
-print(f"{data.name}: {len(data.train)} training images of {n_channels}×{height}×{width}, {len(test)} test images used")
-plots.show(
-    plots.images(torch.cat([grey, images.binarise(grey), images.binarise(grey)]),
-                 title="Rows, from the top: ten grey images, a first draw of each, a second draw"),
-    alt="Ten grey images above two random black-and-white versions of each.",
-)  # fmt: skip
+print(f"{data.name}: {len(data.train)} training images of {n_channels}×{height}×{width}, "
+      f"{len(test)} test images used")
+plots.show(plots.images(torch.cat([grey, images.binarise(grey), images.binarise(grey)]),
+                        title="Rows, from the top: ten grey images, a first draw of each, a "
+                              "second draw"))
+# alt: Ten grey images above two random black-and-white versions of each.
 
 # %% [markdown]
 # Training is maximum likelihood, as in chapter 01, and here nothing stands in the way of it. Say the network puts out
@@ -202,15 +218,19 @@ p = torch.sigmoid(logits)
 by_formula = -(x * p.log() + (1 - x) * (1 - p).log()).sum(1)
 by_torch = -torch.distributions.Bernoulli(logits=logits).log_prob(x).sum(1)
 checks.close(by_torch, by_formula, what="(2.3) is the Bernoulli likelihood")
-checks.fails(lambda: torch.allclose(-(x * p.log()).sum(1), by_formula), what="counting only the ink gives the same")
+checks.fails(lambda: torch.allclose(-(x * p.log()).sum(1), by_formula),
+             what="counting only the ink gives the same")
 
-one_layer = baselines.LogisticPixels(shape).double()  # the third model below, with random weights
+# the third model below, with random weights
+one_layer = baselines.LogisticPixels(shape).double()
 nn.init.normal_(one_layer.linear.weight, std=0.1)
 noise = x.view(-1, *shape)
 p = torch.sigmoid(one_layer.params(noise).flatten(1))
 costs = -(x * p.log() + (1 - x) * (1 - p).log()).sum(1)
-checks.close(one_layer.log_prob(noise), -costs, what="a model's log p is (2.3), with its own logits")
-checks.close(one_layer.loss(noise)["loss"], costs.mean(), what="its loss is the mean of (2.3) over the images")
+checks.close(one_layer.log_prob(noise), -costs,
+             what="a model's log p is (2.3), with its own logits")
+checks.close(one_layer.loss(noise)["loss"], costs.mean(),
+             what="its loss is the mean of (2.3) over the images")
 
 # %% [markdown]
 # **Three models to beat.** Never look at a number without one beside it.
@@ -241,42 +261,47 @@ checks.close(one_layer.loss(noise)["loss"], costs.mean(), what="its loss is the 
 def train(model, n_steps, batch_size, lr, labels=None):
     stream = images.batches(data.train.images, batch_size, labels)
     optimizer = torch.optim.Adam(model.parameters(), lr, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, n_steps, pct_start=0.1, cycle_momentum=False)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, n_steps, pct_start=0.1,
+                                                   cycle_momentum=False)
 
     def objective(batch):
         x, *y = (batch,) if labels is None else batch
         return model.loss((images.binarise(x), *y) if y else images.binarise(x))
 
-    return training.fit(objective, optimizer, stream, n_steps, description=type(model).__name__, clip_norm=50,
-                        scheduler=schedule)  # fmt: skip
+    return training.fit(objective, optimizer, stream, n_steps,
+                        description=type(model).__name__, clip_norm=50,
+                        scheduler=schedule)
 
 
 def log_probs(model, x, *y):
     with training.evaluating(model):
-        return torch.cat([model.log_prob(*part) for part in zip(x.split(100), *(each.split(100) for each in y))])
+        return torch.cat([model.log_prob(*part)
+                          for part in zip(x.split(100), *(each.split(100) for each in y))])
 
 
 # %%
 nats = {}  # test NLL of every model of this chapter
 ink = images.binarise(images.to_float(data.train.images))
 independent = baselines.PixelHistograms(shape).to(device).fit(ink)
-mixture = baselines.PixelHistograms(shape, n_classes=n_classes).to(device).fit(ink, data.train.labels)
+mixture = baselines.PixelHistograms(shape,
+                                    n_classes=n_classes).to(device).fit(ink, data.train.labels)
 log_odds = (independent.log_p[0, ..., 1] - independent.log_p[0, ..., 0]).flatten()
 logistic = baselines.LogisticPixels(shape).to(device)
 logistic.linear.bias.data = log_odds.clone()  # start where the independent pixels end
 train(logistic, n_steps, batch_size=32, lr=2e-3)
-for name, model in {"independent pixels": independent, "class mixture": mixture, "logistic pixels": logistic}.items():
+for name, model in {"independent pixels": independent, "class mixture": mixture,
+                    "logistic pixels": logistic}.items():
     nats[name] = -log_probs(model, test_x).mean().item()
     print(f"{name:20} {nats[name]:6.1f} nats per test image")
 
 # %%
 rows = torch.cat([model.sample(10) for model in (independent, mixture, logistic)])
-plots.show(
-    plots.images(rows, title="Samples, rows from the top: independent pixels, class mixture, logistic pixels"),
-    alt="Three rows of samples: shapeless dust, dusty digits, and clumps of ink that are not quite digits.",
-)
+plots.show(plots.images(rows,
+                        title="Samples, rows from the top: independent pixels, class mixture, "
+                              "logistic pixels"))
+# alt: Three rows of samples: shapeless dust, dusty digits, and clumps of ink that are not quite digits.
 record(independent_nats=nats["independent pixels"], mixture_nats=nats["class mixture"],
-       logistic_nats=nats["logistic pixels"])  # fmt: skip
+       logistic_nats=nats["logistic pixels"])
 
 # %% [markdown]
 # Given enough steps, even one matrix learns that ink comes in strokes. What it cannot do is *combine* evidence: each
@@ -311,22 +336,28 @@ record(independent_nats=nats["independent pixels"], mixture_nats=nats["class mix
 
 # %% verifies=["2.4"]
 ranks, hidden = torch.arange(9), torch.linspace(0, 7, 12).round()
-into, between, out, direct = (mask.double() for mask in made.made_masks(ranks, widths=(12, 12)))
+into, between, out, direct = (mask.double()
+                              for mask in made.made_masks(ranks, widths=(12, 12)))
 paths = out @ between @ into
 earlier = ranks[:, None] > ranks  # what we want, from the reading order alone
 checks.true((paths > 0) == earlier, what="a path from every earlier pixel, and from no other")
-formulas = {"in": (into, hidden[:, None] >= ranks), "hidden": (between, hidden[:, None] >= hidden),
-            "out": (out, ranks[:, None] > hidden), "direct": (direct, ranks[:, None] > ranks)}  # fmt: skip
+formulas = {"in": (into, hidden[:, None] >= ranks),
+            "hidden": (between, hidden[:, None] >= hidden),
+            "out": (out, ranks[:, None] > hidden), "direct": (direct, ranks[:, None] > ranks)}
 for name, (mask, formula) in formulas.items():
     checks.true(mask.bool() == formula, what=f"the mask “{name}” is (2.4)")
 careless = (ranks[:, None] >= hidden).double() @ between @ into
-checks.fails(lambda: careless.triu() == 0, what="with ≥ at the last step as well nothing leaks")
+checks.fails(lambda: careless.triu() == 0,
+             what="with ≥ at the last step as well nothing leaks")
 sparse = out @ (hidden[:, None] == hidden).double() @ into
-checks.fails(lambda: sparse == paths, what="wires between equal ranks alone give as many paths")
+checks.fails(lambda: sparse == paths,
+             what="wires between equal ranks alone give as many paths")
 
 # %%
-panels = {"inputs → hidden": (into, ranks, hidden), "hidden → hidden": (between, hidden, hidden),
-          "hidden → outputs": (out, hidden, ranks), "paths, input → output": (paths > 0, ranks, ranks)}  # fmt: skip
+panels = {"inputs → hidden": (into, ranks, hidden),
+          "hidden → hidden": (between, hidden, hidden),
+          "hidden → outputs": (out, hidden, ranks),
+          "paths, input → output": (paths > 0, ranks, ranks)}
 fig, axes = plt.subplots(1, 4, figsize=(9.5, 2.9))
 for ax, (title, (mask, source, goal)) in zip(axes, panels.items()):
     ax.imshow(mask.numpy(), cmap="Blues", vmin=0, vmax=1.3, aspect="auto")
@@ -334,7 +365,8 @@ for ax, (title, (mask, source, goal)) in zip(axes, panels.items()):
     ax.set(xlabel="from (rank)", ylabel="to (rank)")
     ax.set_xticks(range(len(source)), [int(m) for m in source], fontsize=8)
     ax.set_yticks(range(len(goal)), [int(m) for m in goal], fontsize=8)
-plots.show(fig, alt="Three masks of a small MADE and their product, which has nothing on or above the diagonal.")
+plots.show(fig)
+# alt: Three masks of a small MADE and their product, which has nothing on or above the diagonal.
 
 # %% [markdown]
 # We test the real model as well, after training: flip one pixel, and see whose logits move. Only those of *later*
@@ -347,15 +379,20 @@ model.out.bias.data = log_odds.clone()
 train(model, n_steps, batch_size=32, lr=2e-3)
 order = sampling.raster_order(shape).to(device)
 x = test_x[0].flatten()
-flipped = torch.where(torch.eye(n_pixels, device=device).bool(), 1 - x, x)  # row j: pixel j is flipped
+# row j: pixel j is flipped
+flipped = torch.where(torch.eye(n_pixels, device=device).bool(), 1 - x, x)
 with training.evaluating(model):
-    change = (model.params(flipped.view(-1, *shape)) - model.params(x.view(1, *shape))).flatten(1).abs()
-change = change[order][:, order]  # row: the flipped pixel, column: the logit, both in reading order
+    change = (model.params(flipped.view(-1, *shape))
+              - model.params(x.view(1, *shape))).flatten(1).abs()
+# row: the flipped pixel, column: the logit, both in reading order
+change = change[order][:, order]
 checks.true(change.tril() < 1e-4, what="a flipped pixel changes no logit up to its own")
 checks.true((change.triu(1) > 1e-4).any(), what="but it does change later ones")
 nats["MADE"] = -log_probs(model, test_x).mean().item()
 record(made_nats=nats["MADE"])
-plots.show(plots.images(model.sample(10 if budget == "smoke" else 20), title="Samples of MADE"), alt="Samples of MADE.")
+plots.show(plots.images(model.sample(10 if budget == "smoke" else 20),
+                        title="Samples of MADE"))
+# alt: Samples of MADE.
 
 # %% [markdown]
 # **The order is ours to choose.** (2.1) holds for every order, so a MADE can read the pixels shuffled, and with other
@@ -379,20 +416,26 @@ for weight in several.parameters():
     nn.init.normal_(weight)
 all_images = states.view(-1, 1, 3, 3)
 with torch.no_grad():
-    each = torch.stack([several.log_prob_in_order(all_images, k) for k in range(4)])  # (4, 512): log p_k
+    # (4, 512): log p_k
+    each = torch.stack([several.log_prob_in_order(all_images, k) for k in range(4)])
     mixed = several.log_prob(all_images)
 checks.sums_to_one(several.log_prob, all_images, what="a mixture of 4 orders")
 checks.close(mixed.exp(), each.exp().mean(0), what="(2.5): the mean of the four probabilities")
-checks.fails(lambda: torch.allclose(mixed, each.mean(0)), what="the mean of the four logarithms is the same")
-checks.true(-mixed <= -each.mean(0) + 1e-12, what="no image costs more than its orders cost on average")
+checks.fails(lambda: torch.allclose(mixed, each.mean(0)),
+             what="the mean of the four logarithms is the same")
+checks.true(-mixed <= -each.mean(0) + 1e-12,
+            what="no image costs more than its orders cost on average")
 
 # %% tags=["nbval-check-output"]
 pairs = checks.all_binary(2)  # 00, 10, 01, 11
-follow = 4 * (2 * pairs.flip(1) - 1)  # a logit of ±4: what pixel 1 says of pixel 2, and pixel 2 of pixel 1
-averaged = torch.distributions.Bernoulli(logits=(0 + follow) / 2)  # in the other order each is a coin: logit 0
+# a logit of ±4: what pixel 1 says of pixel 2, and pixel 2 of pixel 1
+follow = 4 * (2 * pairs.flip(1) - 1)
+# in the other order each is a coin: logit 0
+averaged = torch.distributions.Bernoulli(logits=(0 + follow) / 2)
 total = averaged.log_prob(pairs).sum(1).exp().sum()
 print(f"averaged logits, two pixels: the four products sum to {total:.2f}")
-checks.fails(lambda: abs(total - 1) < 0.1, what="with averaged logits the four products sum to 1")
+checks.fails(lambda: abs(total - 1) < 0.1,
+             what="with averaged logits the four products sum to 1")
 
 # %% [markdown]
 # A MADE of several orders is trained with one order at a time, drawn by lot for each batch. We do not train one here.
@@ -460,12 +503,15 @@ for ax, kind in zip(axes, "AB"):
     ax.imshow(mask.numpy(), cmap="Blues", vmin=0, vmax=1.4)
     for i in range(5):
         for j in range(5):
-            ax.text(j, i, f"{int(mask[i, j])}", ha="center", va="center", color="white" if mask[i, j] else "black")
-    ax.add_patch(plt.Rectangle((1.5, 1.5), 1, 1, fill=False, edgecolor=plots.PALETTE[3], linewidth=2))
+            ax.text(j, i, f"{int(mask[i, j])}", ha="center", va="center",
+                    color="white" if mask[i, j] else "black")
+    ax.add_patch(plt.Rectangle((1.5, 1.5), 1, 1, fill=False, edgecolor=plots.PALETTE[3],
+                               linewidth=2))
     ax.set(title=f"mask {kind}", xlabel="offset to the right", ylabel="offset down")
     ax.set_xticks(range(5), range(-2, 3))
     ax.set_yticks(range(5), range(-2, 3))
-plots.show(fig, alt="Masks A and B for a 5 by 5 kernel: ones above and to the left; B has a one at the centre as well.")
+plots.show(fig)
+# alt: Masks A and B for a 5 by 5 kernel: ones above and to the left; B has a one at the centre as well.
 
 # %% [markdown]
 # The rows below the centre are zero anyway, so the course's layer does not even store them. That saves 3 of 9
@@ -477,25 +523,31 @@ plots.show(fig, alt="Masks A and B for a 5 by 5 kernel: ones above and to the le
 # %% quote="course_utils.nn.masked:MaskedConv2d.forward"
 
 # %% verifies=["2.6"]
-down, right = torch.meshgrid(torch.arange(-2, 3), torch.arange(-2, 3), indexing="ij")  # the offset o
+# the offset o
+down, right = torch.meshgrid(torch.arange(-2, 3), torch.arange(-2, 3), indexing="ij")
 before, centre = (down < 0) | ((down == 0) & (right < 0)), (down == 0) & (right == 0)
 for kind in "AB":
     layer = pixelcnn.MaskedConv2d(1, 1, 5, kind).double()
-    nn.init.normal_(layer.weight)  # weights under the mask's zeros as well: the mask has to remove them
-    full = F.pad(layer.weight, (0, 0, 0, 2)) * (before | centre if kind == "B" else before)  # the M_o of (2.6)
+    # weights under the mask's zeros as well: the mask has to remove them
+    nn.init.normal_(layer.weight)
+    # the M_o of (2.6)
+    full = F.pad(layer.weight, (0, 0, 0, 2)) * (before | centre if kind == "B" else before)
     x = torch.randn(1, 1, 6, 7, dtype=torch.float64)
-    checks.close(layer(x), F.conv2d(x, full, layer.bias, padding=2), what=f"kind {kind}: trimmed = masked kernel")
-    see = lambda x: layer(x.view(1, 1, 6, 7)).flatten(1)  # noqa: E731
+    checks.close(layer(x), F.conv2d(x, full, layer.bias, padding=2),
+                 what=f"kind {kind}: trimmed = masked kernel")
+    see = lambda x: layer(x.view(1, 1, 6, 7)).flatten(1)
     checks.causal(see, x.flatten(), what=f"kind {kind} is causal", strict=kind == "A")
-leak = lambda: checks.causal(see, x.flatten(), what="", strict=True)  # noqa: E731
+leak = lambda: checks.causal(see, x.flatten(), what="", strict=True)
 checks.fails(leak, what="a first layer of kind B hides its own pixel")
 only_above = F.conv2d(x, full * (down < 0), layer.bias, padding=2)
-checks.fails(lambda: torch.allclose(layer(x), only_above), what="the rows above alone give the same")
+checks.fails(lambda: torch.allclose(layer(x), only_above),
+             what="the rows above alone give the same")
 
 
 # %%
 def sees_left(kinds):
-    """After masked convolutions of these kinds, does a pixel see the one to its left? Ask the gradient."""
+    """After masked convolutions of these kinds, does a pixel see the one to its left? Ask the
+    gradient."""
     x = torch.randn(1, 1, 5, 5, requires_grad=True)
     h = x
     for kind in kinds:
@@ -516,7 +568,8 @@ checks.fails(lambda: sees_left("AA"), what="after A twice it still sees the one 
 
 # %%
 def seen_from(layers, centre=(8, 8), size=17, repeats=4):
-    """After each layer: which input pixels influence the features at the centre? List of (size, size) booleans."""
+    """After each layer: which input pixels influence the features at the centre? List of
+    (size, size) booleans."""
     seen = [torch.zeros(size, size, dtype=torch.bool) for _ in layers]
     for _ in range(repeats):  # several inputs, since a ReLU may be asleep on one
         x = torch.randn(1, 1, size, size, requires_grad=True)
@@ -524,7 +577,8 @@ def seen_from(layers, centre=(8, 8), size=17, repeats=4):
         for k, layer in enumerate(layers):
             state = layer(state)
             features = state[-1] if isinstance(state, tuple) else state
-            (gradient,) = torch.autograd.grad(features[0, :, *centre].sum(), x, retain_graph=True)
+            (gradient,) = torch.autograd.grad(features[0, :, *centre].sum(), x,
+                                              retain_graph=True)
             seen[k] |= gradient[0, 0] != 0
     return seen
 
@@ -537,11 +591,14 @@ fig, axes = plt.subplots(1, 4, figsize=(9.5, 2.9))
 for ax, k in zip(axes, (0, 1, 3, 6)):
     plots.draw_seen(ax, seen[k], f"first layer + {k} block{'s' * (k != 1)}")
 fig.suptitle(legend, fontsize=10)
-plots.show(fig, alt="The view grows layer by layer, but a wedge above and to the right stays unseen: the blind spot.")
-up, right = torch.meshgrid(8 - torch.arange(17), torch.arange(17) - 8, indexing="ij")  # as seen from the pixel
+plots.show(fig)
+# alt: The view grows layer by layer, but a wedge above and to the right stays unseen: the blind spot.
+# as seen from the pixel
+up, right = torch.meshgrid(8 - torch.arange(17), torch.arange(17) - 8, indexing="ij")
 reach = (up >= 0) & (up <= 7) & (right >= -7) & (right <= up) & ~((up == 0) & (right == 0))
 checks.true(seen[6] == reach, what="k rows up the view ends k pixels to the right")
-checks.fails(lambda: seen[6][(up > 0) & (up <= 7) & (right.abs() <= 7)], what="seven layers see the whole box above")
+checks.fails(lambda: seen[6][(up > 0) & (up <= 7) & (right.abs() <= 7)],
+             what="seven layers see the whole box above")
 
 # %% [markdown]
 # The view grows by one row up and one column to each side in every block. There is red for two reasons. At the far
@@ -599,11 +656,14 @@ y = torch.tensor([1])
 a = layer.above(v)  # W_0 * v: 8 channels, 4 of s and 4 of t
 s, t = (layer.beside(h) + layer.across(a) + layer.label(y)[:, :, None, None]).chunk(2, 1)
 new_v, new_h = layer(v, h, y)
-checks.close(new_v, a[:, :4].tanh() / (1 + (-a[:, 4:]).exp()), what="the vertical stack of (2.7)")
-checks.close(new_h, h + layer.mix(s.tanh() / (1 + (-t).exp())), what="the horizontal stack of (2.7)")
+checks.close(new_v, a[:, :4].tanh() / (1 + (-a[:, 4:]).exp()),
+             what="the vertical stack of (2.7)")
+checks.close(new_h, h + layer.mix(s.tanh() / (1 + (-t).exp())),
+             what="the horizontal stack of (2.7)")
 s, t = (layer.beside(h) + layer.label(y)[:, :, None, None]).chunk(2, 1)
 without_v = h + layer.mix(s.tanh() * t.sigmoid())
-checks.fails(lambda: torch.allclose(new_h, without_v), what="the horizontal stack can do without the vertical one")
+checks.fails(lambda: torch.allclose(new_h, without_v),
+             what="the horizontal stack can do without the vertical one")
 
 by_hand = F.conv2d(F.pad(v, (1, 1, 1, 0)), layer.above.weight, layer.above.bias)
 checks.close(a, by_hand, what="W_0 sees its own row of v and the row above")
@@ -614,13 +674,15 @@ checks.fails(lambda: torch.allclose(a, above_only), what="W_0 skips its own row 
 
 # %%
 gated = pixelcnn.GatedPixelCNN((1, 17, 17), width=16, n_blocks=6, first=3)
-first_layer = lambda x: (gated.first_above(x), gated.first(x) + gated.first_above(x))  # noqa: E731
-seen_gated = seen_from([first_layer, *[lambda state, block=block: block(*state) for block in gated.blocks]])
+first_layer = lambda x: (gated.first_above(x), gated.first(x) + gated.first_above(x))
+seen_gated = seen_from([first_layer,
+                        *[lambda state, block=block: block(*state) for block in gated.blocks]])
 fig, axes = plt.subplots(1, 4, figsize=(9.5, 2.9))
 for ax, k in zip(axes, (0, 1, 3, 6)):
     plots.draw_seen(ax, seen_gated[k], f"first + {k} gated layer{'s' * (k != 1)}")
 fig.suptitle(legend, fontsize=10)
-plots.show(fig, alt="The two stacks see a full rectangle above and everything to the left: there is no blind spot.")
+plots.show(fig)
+# alt: The two stacks see a full rectangle above and everything to the left: there is no blind spot.
 box = torch.zeros(17, 17, dtype=torch.bool)
 box[1:8, 1:16], box[8, 1:8] = True, True  # seven rows up and seven columns to each side
 checks.true(seen_gated[6] == box, what="seven layers see the full box above and to the left")
@@ -634,7 +696,8 @@ for build in (pixelcnn.PixelCNN, pixelcnn.GatedPixelCNN):
     network = build((1, 3, 3), width=8, n_blocks=2, first=3).double()
     for weight in network.parameters():
         nn.init.normal_(weight)
-    checks.sums_to_one(network.log_prob, all_images, what=f"{build.__name__}, random weights: the sum is 1")
+    checks.sums_to_one(network.log_prob, all_images,
+                       what=f"{build.__name__}, random weights: the sum is 1")
 
 # %% [markdown]
 # ## 2.5 Train one, and read the result in bytes
@@ -658,7 +721,8 @@ history = train(model, n_steps, batch_size=8 if budget == "smoke" else 16, lr=4e
 train_seconds = time.perf_counter() - started
 test_log_p = log_probs(model, test_x)  # (n_test,), exact
 nats["PixelCNN"] = -test_log_p.mean().item()
-print(f"{n_parameters:,} parameters, {train_seconds:.0f} s, {nats['PixelCNN']:.1f} nats per test image")
+print(f"{n_parameters:,} parameters, {train_seconds:.0f} s, {nats['PixelCNN']:.1f} nats per "
+      f"test image")
 record(pixelcnn_nats=nats["PixelCNN"])
 
 # %%
@@ -666,11 +730,13 @@ fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.2), width_ratios=[1.2, 1])
 axes[0].plot(history["loss"], alpha=0.7, label="training batch")
 for k, name in enumerate(("class mixture", "logistic pixels", "MADE")):
     axes[0].axhline(nats[name], color=plots.PALETTE[k + 1], linestyle="--", label=name)
-axes[0].set(xlabel="training step", ylabel="NLL [nats per image]", title="PixelCNN against the others",
-            ylim=(0.5 * nats["PixelCNN"], 260))  # fmt: skip
+axes[0].set(xlabel="training step", ylabel="NLL [nats per image]",
+            title="PixelCNN against the others",
+            ylim=(0.5 * nats["PixelCNN"], 260))
 axes[0].legend(fontsize=8)
 plots.draw_images(axes[1], model.sample(24), columns=6, title="24 samples of the PixelCNN")
-plots.show(fig, alt="The training loss falls below the lines of the other models; next to it a grid of sampled digits.")
+plots.show(fig)
+# alt: The training loss falls below the lines of the other models; next to it a grid of sampled digits.
 
 # %% [markdown]
 # Nats are natural for derivatives. For storage we count in **bits**: one bit is the information in one fair yes-or-no
@@ -682,15 +748,18 @@ plots.show(fig, alt="The training loss falls below the lines of the other models
 # %% verifies=["2.8"] tags=["nbval-check-output"]
 fair_coin = baselines.PixelHistograms((1, 28, 28))  # every pixel 50:50
 coin_log_p = fair_coin.log_prob(torch.ones(1, 1, 28, 28))
-checks.close(metrics.bits_per_dim(coin_log_p, 784), 1.0, what="a fair coin for each pixel costs one bit per dimension")
-checks.fails(lambda: torch.allclose(-coin_log_p / 784, torch.ones(1)), what="without dividing by log 2 it costs one bit as well")
+checks.close(metrics.bits_per_dim(coin_log_p, 784), 1.0,
+             what="a fair coin for each pixel costs one bit per dimension")
+checks.fails(lambda: torch.allclose(-coin_log_p / 784, torch.ones(1)),
+             what="without dividing by log 2 it costs one bit as well")
 
 # %%
 bits = metrics.bits_per_dim(test_log_p, n_pixels).mean().item()
 whole = nats["PixelCNN"] / math.log(2)
-print(f"PixelCNN: {nats['PixelCNN']:.1f} nats = {whole:.1f} bits = {whole / 8:.1f} bytes per image, "
-      f"{bits:.3f} bits per dimension")
-print(f"stored pixel by pixel: {n_pixels} bits = {n_pixels / 8:.0f} bytes, 1 bit per dimension")
+print(f"PixelCNN: {nats['PixelCNN']:.1f} nats = {whole:.1f} bits = {whole / 8:.1f} bytes "
+      f"per image, {bits:.3f} bits per dimension")
+print(f"stored pixel by pixel: {n_pixels} bits = {n_pixels / 8:.0f} bytes, "
+      "1 bit per dimension")
 record(bits_per_dim=bits)
 
 # %% [markdown]
@@ -729,7 +798,8 @@ record(bits_per_dim=bits)
 
 # %%
 def ask_pixel_by_pixel(model):
-    """A function from the pixels so far to the integer shares of the next pixel's two values."""
+    """A function from the pixels so far to the integer shares of the next pixel's two
+    values."""
     x = torch.zeros(1, *shape, device=device)
     with torch.no_grad():
         cache = model.start_cache(x)
@@ -756,20 +826,29 @@ for k in range(1 if budget == "smoke" else 3):
     counts = [ask(pixels[:t]) for t in range(n_pixels)]
     file = coding.encode(pixels, counts)
     decoded = coding.decode(file, ask_pixel_by_pixel(model), n_pixels)
-    ideal = -sum(math.log2(shares[pixel] / sum(shares)) for pixel, shares in zip(pixels, counts))  # −log2 p̂
+    # −log2 p̂
+    ideal = -sum(math.log2(shares[pixel] / sum(shares)) for pixel,
+                 shares in zip(pixels, counts))
     checks.true(decoded == pixels, what=f"image {k}: decoded without an error")
     checks.true(len(file) == math.ceil(ideal) + 1, what=f"image {k}: ⌈−log₂ p̂⌉ + 1 bits")
-    checks.close(ideal, -test_log_p[k] / math.log(2), what=f"image {k}: rounding costs next to nothing", atol=0.5)
-asked_before = lambda so_far: counts[len(so_far)]  # noqa: E731  # along the true image the model's answers are known
-followed = [coding.decode(file + more, asked_before, n_pixels) for more in ("0" * 99, "1" * 99, "01" * 50)]
-checks.true(all(image == pixels for image in followed), what="whatever bits follow the file, the digit is the same")
+    checks.close(ideal, -test_log_p[k] / math.log(2),
+                 what=f"image {k}: rounding costs next to nothing", atol=0.5)
+# along the true image the model's answers are known
+asked_before = lambda so_far: counts[len(so_far)]
+followed = [coding.decode(file + more, asked_before, n_pixels)
+            for more in ("0" * 99, "1" * 99, "01" * 50)]
+checks.true(all(image == pixels for image in followed),
+            what="whatever bits follow the file, the digit is the same")
 
 # %%
-packed = bytes(int("".join(map(str, (pixels + [0] * 7)[i : i + 8])), 2) for i in range(0, n_pixels, 8))
+packed = bytes(int("".join(map(str, (pixels + [0] * 7)[i : i + 8])), 2)
+               for i in range(0, n_pixels, 8))
 print(f"the last of them: {n_pixels} pixels, {len(packed)} bytes as they are, "
-      f"{len(zlib.compress(packed, 9))} bytes with zip, {-(-len(file) // 8)} bytes with the PixelCNN")
+      f"{len(zlib.compress(packed, 9))} bytes with zip, {-(-len(file) // 8)} bytes "
+      "with the PixelCNN")
 print("the file:", file)
-print("without its last byte it gives the digit:", coding.decode(file[:-8], asked_before, n_pixels) == pixels)
+print("without its last byte it gives the digit:",
+      coding.decode(file[:-8], asked_before, n_pixels) == pixels)
 record(file_bits=len(file), ideal_bits=ideal)
 
 one_bit = len(file) // 3
@@ -777,12 +856,11 @@ damaged = file[:one_bit] + str(1 - int(file[one_bit])) + file[one_bit + 1 :]
 wrong = coding.decode(damaged, ask_pixel_by_pixel(model), n_pixels)
 checks.fails(lambda: wrong == pixels, what="a file with one flipped bit still gives the digit")
 place = sampling.raster_order(shape)
-pair = torch.stack([torch.zeros(n_pixels).index_put_((place,), 1.0 * torch.tensor(p)) for p in (decoded, wrong)])
+pair = torch.stack([torch.zeros(n_pixels).index_put_((place,), 1.0 * torch.tensor(p))
+                    for p in (decoded, wrong)])
 captions = ["read back from the file", f"after bit {one_bit} was flipped"]
-plots.show(
-    plots.captioned(pair.view(2, *shape), captions, columns=2, width=4),
-    alt="The digit read back from its file, and what comes out when one bit of the file is flipped: another image.",
-)
+plots.show(plots.captioned(pair.view(2, *shape), captions, columns=2, width=4))
+# alt: The digit read back from its file, and what comes out when one bit of the file is flipped: another image.
 
 # %% [markdown]
 # That string is the digit. Read it with the model and you get every pixel back. Flip one bit of it, and from some
@@ -798,8 +876,10 @@ plots.show(
 # %%
 k = 0
 with training.evaluating(model):
-    answer = model(test_x[k : k + 1])  # the distribution of all pixels, each given the true ones before it
-    expected, cost = answer.mean[0].mean(0).cpu(), -answer.log_prob(test_x[k : k + 1])[0].sum(0).cpu() / math.log(2)
+    # the distribution of all pixels, each given the true ones before it
+    answer = model(test_x[k : k + 1])
+    expected = answer.mean[0].mean(0).cpu()
+    cost = -answer.log_prob(test_x[k : k + 1])[0].sum(0).cpu() / math.log(2)
 fig, axes = plt.subplots(1, 3, figsize=(9.5, 3.3))
 axes[0].imshow(test_x[k].mean(0).cpu().numpy(), cmap="gray_r", vmin=0, vmax=1)
 axes[0].set_title(f"the digit, {cost.sum():.0f} bits in all")
@@ -810,8 +890,10 @@ axes[2].set_title("cost of each pixel")
 fig.colorbar(shown, ax=axes[2], label="bits")
 for ax in axes:
     ax.set(xticks=[], yticks=[])
-plots.show(fig, alt="A digit, the predicted chance of ink at each pixel, and a map of bits.")
-share = cost.flatten().sort(descending=True).values.cumsum(0)[n_pixels // n_channels // 10 - 1] / cost.sum()
+plots.show(fig)
+# alt: A digit, the predicted chance of ink at each pixel, and a map of bits.
+share = cost.flatten().sort(descending=True).values.cumsum(0)[n_pixels // n_channels // 10
+                                                              - 1] / cost.sum()
 print(f"a tenth of the pixels carries {share:.0%} of the bits")
 
 # %% [markdown]
@@ -852,8 +934,10 @@ told = pixelcnn.GatedPixelCNN(shape, width=16, n_classes=n_classes).to(device)
 comes_with_the_course = dataset in ("handwriting", "mnist")
 if comes_with_the_course:
     about = training.load_weights(shipped.path(f"pixelcnn_{dataset}.safetensors"), longer)
-    about_told = training.load_weights(shipped.path(f"conditional_{dataset}.safetensors"), told)
-    print(f"PixelCNN: {about['n_steps']:,} steps, {about['train_cpu_seconds']:.0f} seconds of one processor core")
+    about_told = training.load_weights(shipped.path(f"conditional_{dataset}.safetensors"),
+                                       told)
+    print(f"PixelCNN: {about['n_steps']:,} steps, {about['train_cpu_seconds']:.0f} seconds of "
+          f"one processor core")
     print(f"gated PixelCNN given the class: {about_told['n_steps']:,} steps")
 else:
     longer = model
@@ -865,10 +949,9 @@ record(longer_nats=-longer_log_p.mean())
 
 # %%
 samples = sampling.cached_sample(longer, 30)
-plots.show(
-    plots.images(torch.cat([samples, test_x[:10]]), title="Rows, from the top: three of samples, one of test images"),
-    alt="Thirty sampled images above ten real ones; some samples could pass for digits.",
-)
+plots.show(plots.images(torch.cat([samples, test_x[:10]]),
+                        title="Rows, from the top: three of samples, one of test images"))
+# alt: Thirty sampled images above ten real ones; some samples could pass for digits.
 
 # %% [markdown]
 # Go through them one by one: which could be real? Others are strokes that lead nowhere. The model decides one pixel at
@@ -880,27 +963,32 @@ plots.show(
 
 # %%
 def context_of(layers):
-    """For every pixel, which pixels it may see: (H·W, H·W) booleans, from the view of one pixel moved about."""
+    """For every pixel, which pixels it may see: (H·W, H·W) booleans, from the view of one
+    pixel moved about."""
     centre, size = (height, width), 2 * max(height, width) + 1
     seen = seen_from(layers, centre, size, repeats=2)[-1]
-    views = [seen[height - i : 2 * height - i, width - j : 2 * width - j] for i in range(height) for j in range(width)]
+    views = [seen[height - i : 2 * height - i, width - j : 2 * width - j]
+             for i in range(height) for j in range(width)]
     return torch.stack(views).flatten(1)
 
 
 one = pixelcnn.PixelCNN((1, 9, 9))  # only the reach of the layers matters, not their weights
 two = pixelcnn.GatedPixelCNN((1, 9, 9))
-start_two = lambda x: (two.first_above(x), two.first(x) + two.first_above(x))  # noqa: E731
+start_two = lambda x: (two.first_above(x), two.first(x) + two.first_above(x))
 contexts = {
     "one stack": context_of([one.first, *one.blocks]),
-    "two stacks": context_of([start_two, *[lambda state, block=block: block(*state) for block in two.blocks]]),
+    "two stacks": context_of(
+        [start_two, *[lambda state, block=block: block(*state) for block in two.blocks]]),
 }
 shown = test_x[:1]
 with training.evaluating(longer, told):
-    chance = {"one stack": longer(shown).mean[0, 0], "two stacks": told(shown, test_y[:1]).mean[0, 0]}
+    chance = {"one stack": longer(shown).mean[0, 0],
+              "two stacks": told(shown, test_y[:1]).mean[0, 0]}
 
 # %% tags=["widget"]
 widgets.pixel_order(
-    shown[0, 0].cpu().int(), {name: torch.stack([1 - p, p], -1).cpu() for name, p in chance.items()}, contexts
+    shown[0, 0].cpu().int(),
+    {name: torch.stack([1 - p, p], -1).cpu() for name, p in chance.items()}, contexts
 )
 
 # %% [markdown]
@@ -943,11 +1031,13 @@ def heard(layer, size=9, centre=(5, 4)):
     return seen
 
 
-up, right = torch.meshgrid(5 - torch.arange(9), torch.arange(9) - 4, indexing="ij")  # as seen from the pixel
+# as seen from the pixel
+up, right = torch.meshgrid(5 - torch.arange(9), torch.arange(9) - 4, indexing="ij")
 layouts = {
     "Row LSTM: a triangle": (pixelrnn.RowLSTM, (up >= 0) & (right <= up) & (right >= -1 - up)),
     "Diagonal LSTM: the upper left": (pixelrnn.DiagonalLSTM, (up >= 0) & (right <= 0)),
-    "Diagonal BiLSTM: every place before": (pixelrnn.DiagonalBiLSTM, (up > 0) | ((up == 0) & (right <= 0))),
+    "Diagonal BiLSTM: every place before": (pixelrnn.DiagonalBiLSTM,
+                                            (up > 0) | ((up == 0) & (right <= 0))),
 }
 fig, axes = plt.subplots(1, 3, figsize=(8.5, 3.1))
 for ax, (title, (layer, expected)) in zip(axes, layouts.items()):
@@ -955,7 +1045,8 @@ for ax, (title, (layer, expected)) in zip(axes, layouts.items()):
     plots.draw_seen(ax, found, title, centre=(5, 4))
     checks.true(found == expected, what=title)
 fig.suptitle(legend.replace("seen", "heard"), fontsize=10)
-plots.show(fig, alt="What one layer hears: a triangle above, the upper left, and every place before the pixel.")
+plots.show(fig)
+# alt: What one layer hears: a triangle above, the upper left, and every place before the pixel.
 
 # %% [markdown]
 # These pictures are of one layer, which may hear its own place too, like a mask B. What it reads has passed a
@@ -970,18 +1061,22 @@ for _ in range(4):
     x = torch.randn(1, 1, 9, 9, requires_grad=True)
     seen_by_all |= torch.autograd.grad(network.params(x)[0, 0, 5, 4].sum(), x)[0][0, 0] != 0
 missed = (torch.arange(81).view(9, 9) < 5 * 9 + 4) & ~seen_by_all
-checks.true(missed.nonzero().tolist() == [[4, 8]], what="one earlier pixel is missed: the last of the row above")
+checks.true(missed.nonzero().tolist() == [[4, 8]],
+            what="one earlier pixel is missed: the last of the row above")
 
 # %% [markdown]
 # Next the check of (2.10), and the law of the chapter: random weights, and a sum over all small images.
 
 # %% verifies=["2.10"]
 gates, c = torch.randn(3, 8, 5, dtype=torch.float64), torch.randn(3, 2, 5, dtype=torch.float64)
-a_o, a_f, a_r, a_u = gates.split(2, 1)  # (the library calls the last two i and g, as the paper does)
+# (the library calls the last two i and g, as the paper does)
+a_o, a_f, a_r, a_u = gates.split(2, 1)
 new_c, new_h = pixelrnn.lstm_step(gates, c)
-checks.close(new_c, torch.sigmoid(a_f) * c + torch.sigmoid(a_r) * a_u.tanh(), what="the cell of (2.10)")
+checks.close(new_c, torch.sigmoid(a_f) * c + torch.sigmoid(a_r) * a_u.tanh(),
+             what="the cell of (2.10)")
 checks.close(new_h, torch.sigmoid(a_o) * new_c.tanh(), what="the state of (2.10)")
-checks.fails(lambda: torch.allclose(new_c, c + torch.sigmoid(a_r) * a_u.tanh()), what="the cell forgets nothing")
+checks.fails(lambda: torch.allclose(new_c, c + torch.sigmoid(a_r) * a_u.tanh()),
+             what="the cell forgets nothing")
 
 
 # %%
@@ -994,7 +1089,8 @@ def sums_to_one(layer):
     network = pixelrnn.PixelRNN((1, 3, 3), layer=layer, width=8, first=3).double()
     for weight in network.parameters():
         nn.init.normal_(weight)
-    checks.sums_to_one(network.log_prob, all_images, what=f"{layer.__name__}, random weights: the sum is 1")
+    checks.sums_to_one(network.log_prob, all_images,
+                       what=f"{layer.__name__}, random weights: the sum is 1")
 
 
 sums_to_one(pixelrnn.RowLSTM)
@@ -1009,8 +1105,9 @@ checks.fails(lambda: sums_to_one(NotMovedDown), what="the second LSTM may stay w
 # %%
 N = 6
 i, j = torch.meshgrid(torch.arange(N), torch.arange(N), indexing="ij")
-panels = {"training a PixelCNN": 0 * i + 1, "training a Row LSTM": i + 1, "training a Diagonal BiLSTM": i + j + 1,
-          "sampling from any of them": i * N + j + 1}  # fmt: skip
+panels = {"training a PixelCNN": 0 * i + 1, "training a Row LSTM": i + 1,
+          "training a Diagonal BiLSTM": i + j + 1,
+          "sampling from any of them": i * N + j + 1}
 fig, axes = plt.subplots(1, 4, figsize=(9.5, 2.8))
 for ax, (title, step) in zip(axes, panels.items()):
     ax.imshow(step.numpy(), cmap="Blues", vmax=1.6 * step.max())
@@ -1019,7 +1116,8 @@ for ax, (title, step) in zip(axes, panels.items()):
             ax.text(b, a, int(step[a, b]), ha="center", va="center", fontsize=8)
     ax.set_title(f"{title}:\n{step.max()} step{'s' * (step.max() > 1)}", fontsize=9)
     ax.set(xticks=[], yticks=[])
-plots.show(fig, alt="Step numbers on a 6 by 6 grid: all 1; the row number; the diagonal number up to 11; and 1 to 36.")
+plots.show(fig)
+# alt: Step numbers on a 6 by 6 grid: all 1; the row number; the diagonal number up to 11; and 1 to 36.
 
 # %% [markdown]
 # You will often read "PixelRNN needs $2N-1$ sequential steps". *Of what?* Of **training**, and for the Diagonal
@@ -1044,18 +1142,21 @@ def times_called(part, run):
 
 
 N, x = 6, torch.rand(1, 1, 6, 6).round()
-cnn, words = pixelcnn.PixelCNN((1, N, N), width=8), transformer.PixelTransformer((1, N, N), width=8, n_blocks=1)
+cnn = pixelcnn.PixelCNN((1, N, N), width=8)
+words = transformer.PixelTransformer((1, N, N), width=8, n_blocks=1)
 row = pixelrnn.PixelRNN((1, N, N), layer=pixelrnn.RowLSTM, width=8)
 diagonal = pixelrnn.PixelRNN((1, N, N), layer=pixelrnn.DiagonalBiLSTM, width=8)
-one_step = {  # the part of each network that runs once in a step, and the number of steps that we expect
+# the part of each network that runs once in a step, and the number of steps that we expect
+one_step = {
     "PixelCNN": (cnn, cnn.first, 1), "transformer": (words, words.blocks[0], 1),
     "Row LSTM": (row, row.layers[0].from_state, N),
     "Diagonal BiLSTM": (diagonal, diagonal.layers[0].left.from_state, 2 * N - 1),
-}  # fmt: skip
+}
 for name, (network, part, expected) in one_step.items():
     steps = times_called(part, lambda: network.log_prob(x))
     passes = times_called(network.out, lambda: sampling.ancestral_sample(network, 1))
-    checks.true((steps, passes) == (expected, N**2), what=f"{name}, N = {N}: {steps} in training, {passes} in sampling")
+    checks.true((steps, passes) == (expected, N**2),
+                what=f"{name}, N = {N}: {steps} in training, {passes} in sampling")
 
 
 # %%
@@ -1074,7 +1175,9 @@ sizes = (8, 16) if budget == "smoke" else (8, 16, 28, 48)
 networks = {
     "PixelCNN, 1 step": lambda n: pixelcnn.PixelCNN((1, n, n), width=16, n_blocks=1),
     "Row LSTM, N steps": lambda n: pixelrnn.PixelRNN((1, n, n), width=16),
-    "Diagonal BiLSTM, 2N−1 steps": lambda n: pixelrnn.PixelRNN((1, n, n), layer=pixelrnn.DiagonalBiLSTM, width=16),
+    "Diagonal BiLSTM, 2N−1 steps": lambda n: pixelrnn.PixelRNN((1, n, n),
+                                                               layer=pixelrnn.DiagonalBiLSTM,
+                                                               width=16),
 }
 fig, ax = plt.subplots(figsize=(6.5, 3.2))
 for name, build in networks.items():
@@ -1089,7 +1192,8 @@ ax.set_xticks(sizes, sizes)
 ax.minorticks_off()
 ax.set_yticks([1, 10, 100, 1000], [1, 10, 100, 1000])
 ax.legend(fontsize=8)
-plots.show(fig, alt="Time of a training step against image size: the PixelCNN is fastest, the Diagonal BiLSTM slowest.")
+plots.show(fig)
+# alt: Time of a training step against image size: the PixelCNN is fastest, the Diagonal BiLSTM slowest.
 
 # %% [markdown]
 # The PixelCNN hardly notices the size until the images are large: it never waits. The time of the other two grows with
@@ -1111,7 +1215,8 @@ plots.show(fig, alt="Time of a training step against image size: the PixelCNN is
 x = torch.arange(16.0).view(1, 1, 4, 4)
 skewed = pixelrnn.skew(x)
 checks.close(pixelrnn.unskew(skewed, 4), x, what="skewing can be undone")
-checks.true(skewed[0, 0, :, 3] == torch.tensor([3.0, 6.0, 9.0, 12.0]), what="column 3 holds the diagonal 3, 6, 9, 12")
+checks.true(skewed[0, 0, :, 3] == torch.tensor([3.0, 6.0, 9.0, 12.0]),
+            what="column 3 holds the diagonal 3, 6, 9, 12")
 
 # %% [markdown]
 # The second pass, from the right, would hear pixels to the right *in the same row*, which come later. So its states are
@@ -1147,7 +1252,8 @@ N = 10
 small = pixelcnn.PixelCNN((1, N, N), width=8, n_blocks=2).double()
 nn.init.normal_(small.out.weight)
 uniforms = torch.rand(4, 1, N, N, dtype=torch.float64)
-naive, cached = (draw(small, 4, uniforms=uniforms) for draw in (sampling.ancestral_sample, sampling.cached_sample))
+naive, cached = (draw(small, 4, uniforms=uniforms)
+                 for draw in (sampling.ancestral_sample, sampling.cached_sample))
 checks.true(cached == naive, what="the cached sampler draws the same images")
 
 # %%
@@ -1166,7 +1272,8 @@ checks.true(apart < 1e-10, what="the cache's logits are those of the full networ
 
 # %% verifies=["2.11"]
 def multiplications(run):
-    with FlopCounterMode(display=False) as counter:  # it counts a multiplication and its addition as two
+    # it counts a multiplication and its addition as two
+    with FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops() / 2
 
@@ -1181,7 +1288,8 @@ for draw, power in ((sampling.ancestral_sample, 4), (sampling.cached_sample, 2))
     what = f"{draw.__name__}: twice the side, {2**power} times the work"
     checks.close(work[draw, 8] / work[draw, 4], 2.0**power, what=what)
 one_pass = multiplications(lambda: network.params(torch.zeros(1, 1, 8, 8)))
-checks.true(work[sampling.cached_sample, 8] <= one_pass, what="a whole cached image costs no more than one pass")
+checks.true(work[sampling.cached_sample, 8] <= one_pass,
+            what="a whole cached image costs no more than one pass")
 
 # %% [markdown]
 # The $N^2$ of the cache belongs to convolutions, which look at a few places only. With the attention at the end of the
@@ -1196,18 +1304,22 @@ tiny = made.MADE((1, 3, 3), hidden=(50,)).double()
 for weight in tiny.parameters():
     nn.init.normal_(weight, std=0.5)
 drawn = tiny.sample(20_000).flatten(1)
-independently = torch.bernoulli(drawn.mean(0).expand(20_000, 9))  # as much ink, but no pixel knows another
+# as much ink, but no pixel knows another
+independently = torch.bernoulli(drawn.mean(0).expand(20_000, 9))
 p_tiny = tiny.log_prob(all_images).exp()
 number = 2.0 ** torch.arange(9, dtype=torch.float64)  # pixels to the number of the image
 counts, wrong = ((x @ number).long().bincount(minlength=512) for x in (drawn, independently))
 checks.frequencies(counts, p_tiny, what="20,000 samples of 512 images: as often as p says")
-checks.fails(lambda: checks.frequencies(wrong, p_tiny, what=""), what="pixels drawn independently fit p as well")
+checks.fails(lambda: checks.frequencies(wrong, p_tiny, what=""),
+             what="pixels drawn independently fit p as well")
 
 
 # %%
 def measure(n, batch):
-    """Seconds of naive and of cached sampling of a batch of n×n images: one naive pass is timed, times n²."""
-    network, x = pixelcnn.PixelCNN((1, n, n)).to(device), torch.rand(batch, 1, n, n, device=device).round()
+    """Seconds of naive and of cached sampling of a batch of n×n images: one naive pass is
+    timed, times n²."""
+    network, x = pixelcnn.PixelCNN((1, n, n)).to(device), torch.rand(batch, 1, n, n,
+                                                                     device=device).round()
     repeats = 1 if budget == "smoke" else 2
     with training.evaluating(network):
         one_pass = seconds(lambda: network.params(x), repeats + 1)
@@ -1219,7 +1331,8 @@ times = torch.tensor([measure(n, 64) for n in sizes])  # (sizes, 2)
 naive_1, cached_1 = measure(28, 1)
 at_28 = times[sizes.index(28)]
 for batch, slow, fast in ((64, *at_28.tolist()), (1, naive_1, cached_1)):
-    print(f"28×28, batch of {batch:2}: naive {slow:6.1f} s, cached {fast:5.2f} s, {slow / fast:4.0f} times faster")
+    print(f"28×28, batch of {batch:2}: naive {slow:6.1f} s, cached {fast:5.2f} s, "
+          f"{slow / fast:4.0f} times faster")
 record(speedup_batch_64=at_28[0] / at_28[1], speedup_batch_1=naive_1 / cached_1)
 
 # %%
@@ -1228,13 +1341,15 @@ n = torch.tensor(sizes, dtype=torch.float32)
 for k, (name, slope) in enumerate((("naive: one pass × N²", 4), ("cached", 2))):
     ax.plot(n, times[:, k], marker="o", color=plots.PALETTE[k], label=name)
     predicted = times[-1, k] * (n / n[-1]) ** slope
-    ax.plot(n, predicted, linestyle=":", color=plots.PALETTE[k], label=f"predicted slope {slope}")
+    ax.plot(n, predicted, linestyle=":", color=plots.PALETTE[k],
+            label=f"predicted slope {slope}")
 ax.set(xscale="log", yscale="log", title="What a sample costs")
 ax.set(xlabel="side N of the image [pixels]", ylabel="64 images [s]")
 ax.set_xticks(sizes, sizes)
 ax.minorticks_off()
 ax.legend(fontsize=8)
-plots.show(fig, alt="Sampling time against image side, logarithmic axes: naive rises with slope 4, cached with 2.")
+plots.show(fig)
+# alt: Sampling time against image side, logarithmic axes: naive rises with slope 4, cached with 2.
 
 # %% [markdown]
 # (The naive time is one measured pass times $N^2$; nobody wants to wait for the rest. Small images lie above their
@@ -1268,13 +1383,13 @@ known[:, : height // 2] = True
 n_endings = 9
 truth = test_x[:4]
 begun = torch.where(known.to(device), truth, torch.full_like(truth, 0.35))
-endings = sampling.cached_sample(longer, 4 * n_endings, start=truth.repeat_interleave(n_endings, 0), known=known)
-rows = torch.cat([begun[:, None], endings.unflatten(0, (4, n_endings)), truth[:, None]], 1)  # (4, 11, C, H, W)
+endings = sampling.cached_sample(longer, 4 * n_endings,
+                                 start=truth.repeat_interleave(n_endings, 0), known=known)
+# (4, 11, C, H, W)
+rows = torch.cat([begun[:, None], endings.unflatten(0, (4, n_endings)), truth[:, None]], 1)
 title = "columns, from the left: given · nine endings · the truth"
-plots.show(
-    plots.images(rows.flatten(0, 1), columns=n_endings + 2, title=title, width=9),
-    alt="Four half-hidden digits, each with nine different completions and the true digit at the end of the row.",
-)
+plots.show(plots.images(rows.flatten(0, 1), columns=n_endings + 2, title=title, width=9))
+# alt: Four half-hidden digits, each with nine different completions and the true digit at the end of the row.
 
 # %% [markdown]
 # Where the beginning leaves a choice, the endings differ: the same hook may become a 7 or a 2. They are *different
@@ -1290,16 +1405,21 @@ plots.show(
 
 # %% verifies=["2.12"]
 with torch.no_grad():
-    steps_log_p = distributions.tempered(tiny(all_images), 0.5).log_prob(all_images).flatten(1).sum(1)
+    steps_log_p = distributions.tempered(tiny(all_images),
+                                         0.5).log_prob(all_images).flatten(1).sum(1)
     p = tiny(all_images).probs
     squared = p**2 / (p**2 + (1 - p) ** 2)
     whole_log_p = (2 * tiny.log_prob(all_images)).log_softmax(0)
-checks.close(distributions.tempered(tiny(all_images), 0.5).probs, squared, what="T = ½ squares each factor and normalises it")
+checks.close(distributions.tempered(tiny(all_images), 0.5).probs, squared,
+             what="T = ½ squares each factor and normalises it")
 checks.close(steps_log_p.exp().sum(), 1.0, what="tempered step by step, the sum is still 1")
-checks.fails(lambda: torch.allclose(steps_log_p, whole_log_p, atol=0.1), what="tempering every step tempers whole images")
-grey = torch.distributions.Categorical(logits=torch.randn(7, 4).double())  # seven pixels of four levels
+checks.fails(lambda: torch.allclose(steps_log_p, whole_log_p, atol=0.1),
+             what="tempering every step tempers whole images")
+# seven pixels of four levels
+grey = torch.distributions.Categorical(logits=torch.randn(7, 4).double())
 cooled = distributions.tempered(grey, 0.5).probs
-checks.close(cooled, grey.probs**2 / (grey.probs**2).sum(1, keepdim=True), what="(2.12) for more than two levels")
+checks.close(cooled, grey.probs**2 / (grey.probs**2).sum(1, keepdim=True),
+             what="(2.12) for more than two levels")
 
 # %% [markdown]
 # ### Exercise 2.7 (2 points): draw, one pixel after the other
@@ -1315,11 +1435,13 @@ check("2.7", sample_pixels)
 # %%
 temperatures = (0.4, 1.0) if budget == "smoke" else (0.4, 0.7, 1.0, 1.3)
 uniforms = torch.rand(9, *shape, device=device)  # the same chance for all
-grids = [sampling.cached_sample(longer, 9, uniforms=uniforms, temperature=T) for T in temperatures]
+grids = [sampling.cached_sample(longer, 9, uniforms=uniforms, temperature=T)
+         for T in temperatures]
 fig, axes = plt.subplots(1, len(temperatures), figsize=(9.5, 2.9))
 for ax, T, grid in zip(axes, temperatures, grids):
     plots.draw_images(ax, grid, columns=3, title=f"T = {T}")
-plots.show(fig, alt="Samples at four temperatures: mostly blank when cold, strokes and digits up to one, tangles when hot.")
+plots.show(fig)
+# alt: Samples at four temperatures: mostly blank when cold, strokes and digits up to one, tangles when hot.
 
 # %% [markdown]
 # Look at the coldest sheet. It is mostly blank. Pixel after pixel the likeliest choice is "no ink", and a cold model
@@ -1339,12 +1461,13 @@ drawn = [
     sampling.cached_sample(longer, 15, start=test_x[:3].repeat_interleave(5, 0), known=known,
                            uniforms=uniforms.repeat(3, 1, 1, 1), temperature=T)
     for T in choices
-]  # fmt: skip
+]
 drawn = torch.stack(drawn).unflatten(1, (3, 5)).transpose(0, 1)  # (3, T, 5, C, H, W)
 cost = -log_probs(longer, drawn.flatten(0, 2)).view(drawn.shape[:3]) / math.log(2)
 
 # %% tags=["widget"]
-widgets.completion(test_x[:3, 0].cpu().int(), known[0], drawn[:, :, :, 0].cpu().int(), choices, cost.cpu())
+widgets.completion(test_x[:3, 0].cpu().int(), known[0], drawn[:, :, :, 0].cpu().int(), choices,
+                   cost.cpu())
 
 # %% [markdown]
 # **Ask for a class, and get a classifier for nothing.** The gated model knows $p(x\mid y)$: each column below was
@@ -1355,27 +1478,32 @@ widgets.completion(test_x[:3, 0].cpu().int(), known[0], drawn[:, :, :, 0].cpu().
 # %%
 asked = torch.arange(n_classes, device=device).repeat(3)
 drawn = sampling.cached_sample(told, len(asked), asked)
-plots.show(
-    plots.images(drawn, columns=n_classes, title="Asked for " + ", ".join(data.classes)),
-    alt="Three rows of samples; in each column the class that was asked for.",
-)
+plots.show(plots.images(drawn, columns=n_classes,
+                        title="Asked for " + ", ".join(data.classes)))
+# alt: Three rows of samples; in each column the class that was asked for.
 
 
 def log_p_given_each(x):
     """log p(x | y) for every class y: (B, K)."""
-    return torch.stack([log_probs(told, x, torch.full((len(x),), y, device=device)) for y in range(n_classes)], 1)
+    return torch.stack([log_probs(told, x, torch.full((len(x),), y, device=device))
+                        for y in range(n_classes)], 1)
 
 
 # %% verifies=["2.13"]
 few = min(len(test_x), {"smoke": 20, "class": 200, "full": 2_000}[budget])
 log_p = log_p_given_each(test_x[:few])  # (few, K)
-log_p_y = torch.arange(1.0, n_classes + 1, device=device).log().log_softmax(0)  # p(y) ∝ 1, 2, 3, …: so that it matters
-by_rule = (log_p - log_p.max(1, keepdim=True).values).double().exp() * log_p_y.double().exp()  # a common factor cancels
+# p(y) ∝ 1, 2, 3, …: so that it matters
+log_p_y = torch.arange(1.0, n_classes + 1, device=device).log().log_softmax(0)
+# a common factor cancels
+by_rule = (log_p - log_p.max(1, keepdim=True).values).double().exp() * log_p_y.double().exp()
 total = by_rule.sum(1, keepdim=True)
 log_posterior, without = (log_p + log_p_y).log_softmax(1), log_p.log_softmax(1)
-checks.close(log_posterior.double().exp(), by_rule / total, what="(2.13), with logarithms and without", atol=1e-4)
-checks.fails(lambda: torch.allclose(total, torch.ones_like(total)), what="without its denominator (2.13) sums to 1")
-checks.fails(lambda: torch.allclose(log_posterior, without, atol=0.01), what="p(y) makes no difference")
+checks.close(log_posterior.double().exp(), by_rule / total,
+             what="(2.13), with logarithms and without", atol=1e-4)
+checks.fails(lambda: torch.allclose(total, torch.ones_like(total)),
+             what="without its denominator (2.13) sums to 1")
+checks.fails(lambda: torch.allclose(log_posterior, without, atol=0.01),
+             what="p(y) makes no difference")
 right = (log_p.argmax(1) == test_y[:few]).float().mean()  # with the same p(y) for all classes
 print(f"labels by Bayes' rule: {right:.1%} of {few} test images right")
 record(bayes_accuracy=right)
@@ -1385,16 +1513,19 @@ told_3 = pixelcnn.GatedPixelCNN((1, 3, 3), width=8, n_blocks=1, first=3, n_class
 for weight in told_3.parameters():
     nn.init.normal_(weight, std=0.5)
 log_p_y = torch.tensor([0.2, 0.3, 0.5]).double().log()
-y = torch.multinomial(log_p_y.exp(), 20_000, replacement=True)  # draw a class, then an image of it
+# draw a class, then an image of it
+y = torch.multinomial(log_p_y.exp(), 20_000, replacement=True)
 number = told_3.sample(len(y), y).flatten(1) @ 2.0 ** torch.arange(9).double()
-often = number.long().bincount(minlength=512).argmax()  # which classes made the most common image?
+# which classes made the most common image?
+often = number.long().bincount(minlength=512).argmax()
 image = all_images[often : often + 1]
 with torch.no_grad():
     each = torch.stack([told_3.log_prob(image, torch.tensor([y])) for y in range(3)], 1)
 posterior = (each + log_p_y).log_softmax(1).exp()[0]  # (2.13)
 counts = y[number == often].bincount(minlength=3)
 checks.frequencies(counts, posterior, what="(2.13) says how often each class made this image")
-checks.fails(lambda: checks.frequencies(counts, log_p_y.exp(), what=""), what="the image says nothing of its class")
+checks.fails(lambda: checks.frequencies(counts, log_p_y.exp(), what=""),
+             what="the image says nothing of its class")
 
 # %% [markdown]
 # Nobody trained it to classify. It learned to *draw* each class, and labels come out as a by-product, at the price of
@@ -1410,21 +1541,27 @@ checks.fails(lambda: checks.frequencies(counts, log_p_y.exp(), what=""), what="t
 n_judged = {"smoke": 5, "class": 120, "full": 500}[budget]
 truth = test_x[:n_judged]
 uniforms = torch.rand(2 * n_judged, *shape, device=device)  # two endings of each beginning
-print(f"{n_judged} digits, 2 endings each{'right':>8}{'standard error':>18}{'both alike':>13}{'ink, lower half':>18}")
-rights = {}  # for each temperature, of the two endings of each beginning: how many are right, 0, ½ or 1
+print(f"{n_judged} digits, 2 endings "
+      f"each{'right':>8}{'standard error':>18}{'both alike':>13}{'ink, lower half':>18}")
+# for each temperature, of the two endings of each beginning: how many are right, 0, ½ or 1
+rights = {}
 for T in (None, *temperatures):
     endings = truth.repeat(2, 1, 1, 1)
     if T:
-        endings = sampling.cached_sample(longer, 2 * n_judged, start=endings, known=known, uniforms=uniforms,
-                                         temperature=T)  # fmt: skip
+        endings = sampling.cached_sample(longer, 2 * n_judged, start=endings, known=known,
+                                         uniforms=uniforms,
+                                         temperature=T)
     labels = log_p_given_each(endings).argmax(1).view(2, -1)
     rights[T] = right = (labels == test_y[:n_judged]).float().mean(0)
     error, alike = right.std() / n_judged**0.5, (labels[0] == labels[1]).float().mean()
     ink = endings[:, :, height // 2 :].sum() / len(endings)
-    print(f"{f'T = {T}' if T else 'the truth':27}{right.mean():6.0%}{error:14.0%}{alike:17.0%}{ink:11.0f} pixels")
+    print(
+        f"{f'T = {T}' if T else 'the truth':27}{right.mean():6.0%}{error:14.0%}{alike:17.0%}"
+        f"{ink:11.0f} pixels")
 for T in (T for T in temperatures if T != 1):
     gain = 100 * (rights[T] - rights[1.0])  # the same beginnings, with the same random numbers
-    print(f"T = {T} against T = 1: {gain.mean():+.1f} points right, standard error {gain.std() / n_judged**0.5:.1f}")
+    print(f"T = {T} against T = 1: {gain.mean():+.1f} points right, standard error "
+          f"{gain.std() / n_judged**0.5:.1f}")
 
 # %% [markdown]
 # The guess has a sober answer: a little, perhaps. Cooling makes the two endings agree more often, with less ink.
@@ -1454,10 +1591,11 @@ check("2.8", cost_of_half_size)
 
 # %%
 n_asked = {"smoke": 20, "class": 200, "full": 500}[budget]
-letters = handwriting.sample(n_asked, glyphs=handwriting.LETTERS, size=height, rgb=n_channels == 3, seed=seed + 1)
+letters = handwriting.sample(n_asked, glyphs=handwriting.LETTERS, size=height,
+                             rgb=n_channels == 3, seed=seed + 1)
 shrunk = F.avg_pool2d(images.to_float(data.test.images[:n_asked]), 2)
 simple = F.pad(shrunk, [(width - shrunk.shape[3]) // 2, (width - shrunk.shape[3] + 1) // 2,
-                        (height - shrunk.shape[2]) // 2, (height - shrunk.shape[2] + 1) // 2])  # fmt: skip
+                        (height - shrunk.shape[2]) // 2, (height - shrunk.shape[2] + 1) // 2])
 torch.manual_seed(seed + 1)
 kinds = {
     "test digits": test_x[:n_asked],
@@ -1474,17 +1612,21 @@ for column, (kind, x) in enumerate(kinds.items()):
     span = (1_000, 1_500) if kind == "noise" else (0, 300)
     axes[1, column].hist(cost_of[kind], bins=30, range=span, color=plots.PALETTE[column])
     axes[1, column].set(xlabel="bits per image", ylabel="images" if column == 0 else "")
-plots.show(fig, alt="Five kinds of images and their cost in bits: half-size digits and blank paper less than digits.")
-reveal("2.8", "fewer bits" if cost_of["half-size digits"].mean() < cost_of["test digits"].mean() else "more bits")
+plots.show(fig)
+# alt: Five kinds of images and their cost in bits: half-size digits and blank paper less than digits.
+reveal("2.8", "fewer bits" if cost_of["half-size digits"].mean()
+       < cost_of["test digits"].mean() else "more bits")
 
 # %% [markdown]
 # We measure two alarms. One rings when the cost is *high*. The other is the remedy of chapter 01: it rings when the
 # cost is not *usual*, that is, far from the median cost of validation digits, on either side.
 
 # %%
-usual = (-log_probs(longer, images.to_float(fixed.valid.images[:n_asked])).cpu() / math.log(2)).median()
+usual = (-log_probs(longer, images.to_float(fixed.valid.images[:n_asked])).cpu()
+         / math.log(2)).median()
 alarms = {}
-print(f"usual: {usual:.0f} bits      {'bits':>7}{'AUROC, cost is high':>22}{'AUROC, cost is unusual':>25}")
+print(f"usual: {usual:.0f} bits      "
+      f"{'bits':>7}{'AUROC, cost is high':>22}{'AUROC, cost is unusual':>25}")
 for kind, bits in cost_of.items():
     if kind == "test digits":
         print(f"{kind:17} {bits.mean():7.1f}")
@@ -1553,28 +1695,41 @@ check("2.9", causal_logits)
 # them.
 
 # %%
-rows = shipped.results(f"autoregressive_{dataset}.json")["rows"] if comes_with_the_course else []
-yours = [{"title": f"{name} (yours, {budget})", "test_nats": nats[name]} for name in ("MADE", "PixelCNN")]
+rows = []
+if comes_with_the_course:
+    rows = shipped.results(f"autoregressive_{dataset}.json")["rows"]
+yours = [{"title": f"{name} (yours, {budget})", "test_nats": nats[name]}
+         for name in ("MADE", "PixelCNN")]
 lines = sorted([*rows, *yours], key=lambda row: -row["test_nats"])
 if rows:
-    told_nats, not_told = (next(r["test_nats"] for r in rows if r["name"] == n) for n in ("conditional", "gated"))
-    print(f"gated PixelCNN: {told_nats:.1f} nats given the class, so at most {told_nats + math.log(10):.1f} "
-          f"as a mixture of ten; {not_told:.1f} without labels\n")  # fmt: skip
-print(f"{'model':34}{'test nats':>10}{'bits/dim':>10}{'parameters':>12}{'steps':>8}{'training':>11}{'64 samples':>12}")
+    told_nats, not_told = (next(r["test_nats"] for r in rows if r["name"] == n)
+                           for n in ("conditional", "gated"))
+    print(f"gated PixelCNN: {told_nats:.1f} nats given the class, so at most "
+          f"{told_nats + math.log(10):.1f} "
+          f"as a mixture of ten; {not_told:.1f} without labels\n")
+print(
+    f"{'model':34}{'test nats':>10}{'bits/dim':>10}{'parameters':>12}"
+    f"{'steps':>8}{'training':>11}{'64 samples':>12}")
 for row in lines:
-    more = (f"{row['parameters']:>11,} {row['n_steps']:>7,} {row['train_cpu_seconds']:>8.0f} s "
-            f"{row['sample_64_cpu_seconds']:>9.1f} s" if "parameters" in row else "")  # fmt: skip
-    print(f"{row['title']:34} {row['test_nats']:9.1f} {row['test_nats'] / n_pixels / math.log(2):9.3f} {more}")
+    more = (f"{row['parameters']:>11,} {row['n_steps']:>7,} "
+            f"{row['train_cpu_seconds']:>8.0f} s "
+            f"{row['sample_64_cpu_seconds']:>9.1f} s" if "parameters" in row else "")
+    print(f"{row['title']:34} {row['test_nats']:9.1f} "
+          f"{row['test_nats'] / n_pixels / math.log(2):9.3f} {more}")
 
 # %%
 fig, ax = plt.subplots(figsize=(8, 0.33 * len(lines) + 1))
 colours = [plots.PALETTE[1] if "yours" in row["title"] else plots.PALETTE[0] for row in lines]
-bars = ax.barh([row["title"] for row in lines], [row["test_nats"] for row in lines], color=colours)
+bars = ax.barh([row["title"] for row in lines], [row["test_nats"] for row in lines],
+               color=colours)
 ax.bar_label(bars, fmt="%.1f", padding=3, fontsize=9)
-floor = ax.axvline(coins.mean().item(), linestyle="--", color="black", label="our own coins: the floor of section 2.5")
+floor = ax.axvline(coins.mean().item(), linestyle="--", color="black",
+                   label="our own coins: the floor of section 2.5")
 ax.legend(handles=[floor], fontsize=8)
-ax.set(xlabel="NLL on the test set [nats per image], lower is better", title=f"Binarised {dataset}: orange is yours")
-plots.show(fig, alt="Bars of test NLL for all models, the student's own in orange; a dashed line is the floor.")
+ax.set(xlabel="NLL on the test set [nats per image], lower is better",
+       title=f"Binarised {dataset}: orange is yours")
+plots.show(fig)
+# alt: Bars of test NLL for all models, the student's own in orange; a dashed line is the floor.
 
 # %% [markdown]
 # *Seconds are of one processor core. Parameters that a mask deletes are counted too. Batches differ from row to row, so
@@ -1625,7 +1780,8 @@ scores = (q @ k.T / math.sqrt(8)).masked_fill(torch.ones(6, 6).triu(1).bool(), -
 by_formula = attention.out(scores.softmax(1) @ v)
 checks.close(attention(h)[0], by_formula, what="causal attention is (2.14)")
 without = attention.out((q @ k.T / math.sqrt(8)).softmax(1) @ v)
-checks.fails(lambda: torch.allclose(attention(h)[0], without), what="attention is the same without the mask")
+checks.fails(lambda: torch.allclose(attention(h)[0], without),
+             what="attention is the same without the mask")
 
 # %% [markdown]
 # The law of the chapter once more: random weights, a sum over all small images, and who hears whom. Tokens are whole
@@ -1635,11 +1791,13 @@ checks.fails(lambda: torch.allclose(attention(h)[0], without), what="attention i
 words = transformer.PixelTransformer((1, 3, 3), width=16, n_blocks=2).double()
 for weight in words.parameters():
     nn.init.normal_(weight, std=0.5)
-checks.sums_to_one(words.log_prob, all_images, what="a causal transformer over pixels, random weights")
+checks.sums_to_one(words.log_prob, all_images,
+                   what="a causal transformer over pixels, random weights")
 x = torch.rand(9, dtype=torch.float64).round()
 flipped = torch.where(torch.eye(9).bool(), 1 - x, x)  # row j: pixel j is flipped
 with torch.no_grad():
-    moved = (words.params(flipped.view(9, 1, 3, 3)) - words.params(x.view(1, 1, 3, 3))).flatten(1).abs() > 1e-9
+    moved = (words.params(flipped.view(9, 1, 3, 3))
+             - words.params(x.view(1, 1, 3, 3))).flatten(1).abs() > 1e-9
 checks.true(moved.T == earlier, what="every logit hears all earlier pixels, and no other")
 
 # %% [markdown] tags=["fold"]
@@ -1657,18 +1815,24 @@ checks.true(moved.T == earlier, what="every logit hears all earlier pixels, and 
 # first maps 0…255 to −1…1, so that the ½ becomes 1/255.)
 
 # %% verifies=["2.15"]
-weight, mu, log_scale = torch.tensor([[0.0, 0.6, -0.4], [-0.9, -0.1, 0.5], [-3.2, -2.6, -3.0]], dtype=torch.float64)
+weight, mu, log_scale = torch.tensor([[0.0, 0.6, -0.4], [-0.9, -0.1, 0.5], [-3.2, -2.6, -3.0]],
+                                     dtype=torch.float64)
 mix = distributions.DiscretisedLogisticMixture(weight, mu, log_scale, levels=256)
 p = mix.log_prob(mix.enumerate_support()).exp()
 checks.close(p.sum(), 1.0, what="256 levels sum to 1")
-edges = (torch.arange(1, 256).double()[:, None] - 0.5) / 127.5 - 1  # between two levels, on the axis from −1 to 1
+# between two levels, on the axis from −1 to 1
+edges = (torch.arange(1, 256).double()[:, None] - 0.5) / 127.5 - 1
 cdf = torch.sigmoid((edges - mu) / log_scale.exp()) @ weight.softmax(0)
-checks.close(p, torch.cat([cdf[:1], cdf.diff(), 1 - cdf[-1:]]), what="(2.15), with the tails in the outer levels")
-checks.fails(lambda: abs(cdf.diff().sum() - 1) < 1e-4, what="without the two tails the sum is 1 too")
+checks.close(p, torch.cat([cdf[:1], cdf.diff(), 1 - cdf[-1:]]),
+             what="(2.15), with the tails in the outer levels")
+checks.fails(lambda: abs(cdf.diff().sum() - 1) < 1e-4,
+             what="without the two tails the sum is 1 too")
 fig, ax = plt.subplots(figsize=(6.5, 2.6))
 ax.stairs(p, torch.arange(257) - 0.5, fill=True)
-ax.set(xlabel="grey level", ylabel="probability", title="One pixel: a mixture of three discretised logistics")
-plots.show(fig, alt="Three smooth bumps of probability over the 256 grey levels, and a spike at level 0.")
+ax.set(xlabel="grey level", ylabel="probability",
+       title="One pixel: a mixture of three discretised logistics")
+plots.show(fig)
+# alt: Three smooth bumps of probability over the 256 grey levels, and a spike at level 0.
 
 # %% [markdown]
 # The spike at level 0 is no mistake: that bar holds the whole lower tail of the first bump. Black and white are common
@@ -1689,12 +1853,14 @@ for ax, kind in zip(axes, "AB"):
     ax.set(title=f"centre of mask {kind}", xlabel="input colour", ylabel="output colour")
     ax.set_xticks(range(3), ["red", "green", "blue"])
     ax.set_yticks(range(3), ["red", "green", "blue"])
-plots.show(fig, alt="Which colours see which at the centre of masks A and B: strictly below the diagonal, and with it.")
+plots.show(fig)
+# alt: Which colours see which at the centre of masks A and B: strictly below the diagonal, and with it.
 colourful = pixelcnn.GatedPixelCNN((3, 1, 3), width=12, n_blocks=1, first=3).double()
 for weight in colourful.parameters():
     nn.init.normal_(weight)
 three_pixels = checks.all_binary(3, 1, 3, dtype=torch.float64)
-checks.sums_to_one(colourful.log_prob, three_pixels, what="all 512 images of three colour pixels")
+checks.sums_to_one(colourful.log_prob, three_pixels,
+                   what="all 512 images of three colour pixels")
 
 # %% [markdown]
 # ## 2.12 What to remember

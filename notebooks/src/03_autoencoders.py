@@ -15,7 +15,7 @@
 # chapter takes about {minutes} minutes.
 
 # %% tags=["parameters"]
-budget: str = "auto"  # smoke (seconds), class (minutes on a laptop), full (what a GPU is for), or auto
+budget: str = "auto"  # smoke (seconds), class (minutes on a laptop), full (for a GPU), or auto
 dataset: str = "handwriting"  # handwriting, digits, mnist, fashion_mnist, kmnist
 seed: int = 0
 device: str = "auto"  # auto, cpu, cuda
@@ -35,7 +35,8 @@ from course_utils.chapter import pick_budget, pick_device, pick_seed, record
 from course_utils.data import images
 from course_utils.exercises import check, reveal, score
 from course_utils.models import autoencoder
-from course_utils.models.autoencoder import squared_error  # noqa: F401  (quoted: its default error)
+# quoted: its default error
+from course_utils.models.autoencoder import squared_error
 from course_utils.nn.mlp import MLP
 
 plots.style()
@@ -55,16 +56,19 @@ n_pixels = train_x[0].numel()
 
 
 def fit(model, n_steps, description, lr=2e-3, batch_size=128):
-    """Adam with a learning rate that falls to zero along a half cosine; the recipe of every model in this chapter."""
+    """Adam with a learning rate that falls to zero along a half cosine; the recipe of every
+    model in this chapter."""
     model.to(device)
 
     def train():
         optimizer = torch.optim.Adam(model.parameters(), lr=lr)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
         batches = images.batches(data.train.images, batch_size)
-        return training.fit(model.loss, optimizer, batches, n_steps, description=description, scheduler=schedule)
+        return training.fit(model.loss, optimizer, batches, n_steps, description=description,
+                            scheduler=schedule)
 
-    return training.cached(description, model, train)  # run the chapter again, and this is only read from disk
+    # run the chapter again, and this is only read from disk
+    return training.cached(description, model, train)
 
 
 def error_per_pixel(model, x):
@@ -94,13 +98,15 @@ def error_per_pixel(model, x):
 
 # %% verifies=["3.1"]
 eight = train_x[:8].flatten(1)
-stores = {"one image": (eight[:1].expand(8, -1), torch.ones(8, 1), nn.Linear(1, n_pixels, bias=False)),
+stores = {"one image": (eight[:1].expand(8, -1), torch.ones(8, 1),
+                        nn.Linear(1, n_pixels, bias=False)),
           "constant": (eight, torch.ones(8, 1), nn.Linear(1, n_pixels, bias=False)),
           "one-hot": (eight, torch.eye(8), nn.Linear(8, n_pixels, bias=False))}
 shown = {}
 for name, (target, code, layer) in stores.items():
     code, layer = code.to(device), layer.to(device)
-    optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)  # plain descent is enough: the loss is a parabola
+    # plain descent is enough: the loss is a parabola
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)
     for _ in range(100):
         optimizer.zero_grad()
         autoencoder.squared_error(target, layer(code)).mean().backward()
@@ -108,17 +114,22 @@ for name, (target, code, layer) in stores.items():
     shown[name] = layer(code).detach()
 mean_image = eight.mean(0)
 checks.close(shown["one image"], eight[0], what="a constant input learns one image", atol=2e-3)
-checks.close(shown["constant"], mean_image, what="a constant input learns the mean image", atol=2e-3)
+checks.close(shown["constant"], mean_image, what="a constant input learns the mean image",
+             atol=2e-3)
 checks.close(shown["one-hot"], eight, what="a one-hot input learns every image", atol=2e-3)
 c = torch.rand_like(mean_image)
 left = autoencoder.squared_error(eight, c.expand(8, -1)).mean()
-right = (c - mean_image).square().sum() + autoencoder.squared_error(eight, mean_image.expand(8, -1)).mean()
+inertia = autoencoder.squared_error(eight, mean_image.expand(8, -1)).mean()
+right = (c - mean_image).square().sum() + inertia
 checks.close(left, right, what="the split of (3.1) at a random c")
 
 # %%
-rows = torch.cat([eight, shown["one image"], shown["constant"], shown["one-hot"]]).view(-1, *shape).clamp(0, 1)
-plots.show(plots.images(rows, columns=8, title="Eight images; stored by a constant input: one, all eight; by one-hot inputs"),
-           alt="Row 1: eight digits. Row 2: the first digit eight times. Row 3: the blurry average. Row 4: the eight digits.")
+rows = torch.cat([eight, shown["one image"], shown["constant"],
+                  shown["one-hot"]]).view(-1, *shape).clamp(0, 1)
+plots.show(plots.images(rows, columns=8,
+                        title="Eight images; stored by a constant input: one, all eight; by "
+                              "one-hot inputs"))
+# alt: Row 1: eight digits. Row 2: the first digit eight times. Row 3: the blurry average. Row 4: the eight digits.
 
 # %% [markdown]
 # The one-hot network is a **look-up table**: its weight matrix *is* the eight images, $8\times 784$ numbers for
@@ -134,12 +145,13 @@ some = train_x[:n_stored].flatten(1)
 
 
 def store(codes, n_steps):
-    """Train one decoder from ``codes`` (and the codes, where they want a gradient) to give back ``some`` images."""
+    """Train one decoder from ``codes`` (and the codes, where they want a gradient) to give
+    back ``some`` images."""
     decoder = MLP([code_dim, 128, n_pixels]).to(device)
     weights = [*decoder.parameters(), *([codes] if codes.requires_grad else [])]
     optimizer = torch.optim.Adam(weights, lr=5e-3)
     batches = iter(lambda: torch.randint(n_stored, (100,), device=device), None)
-    objective = lambda i: autoencoder.squared_error(some[i], decoder(codes[i])).mean()  # noqa: E731
+    objective = lambda i: autoencoder.squared_error(some[i], decoder(codes[i])).mean()
     return training.fit(objective, optimizer, batches, n_steps)["loss"] / n_pixels
 
 
@@ -148,11 +160,13 @@ for name, learned in {"random codes, fixed": False, "learned codes": True}.items
     codes = torch.randn(n_stored, code_dim, device=device).requires_grad_(learned)
     errors = store(codes, n_steps)
     ax.plot(errors, label=name)
-    print(f"{name:<22} squared error per pixel over the last tenth of the steps: {errors[-(n_steps // 10):].mean():.4f}")
+    print(f"{name:<22} squared error per pixel over the last tenth of the steps: "
+          f"{errors[-(n_steps // 10):].mean():.4f}")
 ax.set(xlabel="training step", ylabel="squared error per pixel", yscale="log",
        title=f"{n_stored} images in {code_dim} numbers each")
 ax.legend()
-plots.show(fig, alt="With learned codes the error falls much lower than with fixed random codes.")
+plots.show(fig)
+# alt: With learned codes the error falls much lower than with fixed random codes.
 
 # %% [markdown]
 # Learned codes store more in the same space, once they have had time to move. Count the space:
@@ -185,20 +199,24 @@ plots.show(fig, alt="With learned codes the error falls much lower than with fix
 # %% quote="course_utils.models.autoencoder:Autoencoder"
 
 # %% verifies=["3.2"]
-average = train_x.mean(0)  # by (3.1) the best without a code: encoder and decoder start from it
+# by (3.1) the best without a code: encoder and decoder start from it
+average = train_x.mean(0)
 ae = autoencoder.mlp_autoencoder(shape, hidden_dims=(400,), latent_dim=32, mean_image=average)
 history = fit(ae, n_steps, "autoencoder, 32 latents")
 with torch.no_grad():
     x = train_x[:50]
     by_hand = sum(((image - ae(image[None])[0]) ** 2).sum() for image in x) / len(x)
-checks.close(ae.loss(x)["loss"], by_hand, what="the loss is (3.2): summed over pixels, averaged over images", rtol=1e-4)
+checks.close(ae.loss(x)["loss"], by_hand,
+             what="the loss is (3.2): summed over pixels, averaged over images", rtol=1e-4)
 print(f"squared error per pixel on test images: {error_per_pixel(ae, test_x):.4f}")
 
 # %%
 with training.evaluating(ae):
     pairs = torch.cat([test_x[:10], ae(test_x[:10])])
-plots.show(plots.images(pairs, columns=10, title=f"Test images, and what comes back through 32 of {n_pixels} numbers"),
-           alt="Ten test digits and below them their reconstructions, nearly the same but a little soft.")
+plots.show(plots.images(pairs, columns=10,
+                        title=f"Test images, and what comes back through 32 of {n_pixels} "
+                              f"numbers"))
+# alt: Ten test digits and below them their reconstructions, nearly the same but a little soft.
 record(ae32_mse=error_per_pixel(ae, test_x))
 
 # %% [markdown]
@@ -235,10 +253,12 @@ record(ae32_mse=error_per_pixel(ae, test_x))
 #
 # $$ \cos\vartheta_j = \sigma_j(Q_1^\top Q_2), \qquad \text{all } \vartheta_j = 0 \iff \text{same subspace}. \tag{3.4} $$
 
-# %% verifies=["3.3", "3.4"]
-small = torch.nn.functional.adaptive_avg_pool2d(train_x, 7).flatten(1).double().cpu()  # 7×7 averages: quick
+# %% verifies=["3.3"]
+# 7×7 averages: quick
+small = torch.nn.functional.adaptive_avg_pool2d(train_x, 7).flatten(1).double().cpu()
 linear = autoencoder.linear_autoencoder(small.shape[1], latent_dim=4).double()
-optimizer = torch.optim.LBFGS(linear.parameters(), max_iter=500, tolerance_change=1e-10, line_search_fn="strong_wolfe")
+optimizer = torch.optim.LBFGS(linear.parameters(), max_iter=500, tolerance_change=1e-10,
+                              line_search_fn="strong_wolfe")
 
 
 def closure():
@@ -251,20 +271,28 @@ def closure():
 optimizer.step(closure)
 mean, components, variances = autoencoder.pca(small, small.shape[1])
 error = linear.loss(small)["loss"].detach()
-checks.close(error, variances[4:].sum(), what="the linear autoencoder reaches PCA's error (3.3)", rtol=1e-3)
-angles = autoencoder.principal_angles(linear.decoder.weight.detach().T, components[:4])
-checks.true(angles.rad2deg() < 2, what=f"same subspace: the largest angle is {angles.max().rad2deg():.3f} degrees (3.4)")
-q1, q2 = (torch.linalg.qr(rows.T).Q for rows in (linear.decoder.weight.detach().T, components[2:6]))
+checks.close(error, variances[4:].sum(),
+             what="the linear autoencoder reaches PCA's error (3.3)", rtol=1e-3)
+learned = linear.decoder.weight.detach().T
+
+# %% verifies=["3.4"]
+angles = autoencoder.principal_angles(learned, components[:4])
+checks.true(angles.rad2deg() < 2,
+            what=f"same subspace: the largest angle is {angles.max().rad2deg():.3f}° (3.4)")
+q1, q2 = (torch.linalg.qr(rows.T).Q for rows in (learned, components[2:6]))
 cosines = torch.linalg.svdvals(q1.T @ q2).clamp(max=1)
-found = autoencoder.principal_angles(linear.decoder.weight.detach().T, components[2:6])
-checks.close(found.cos(), cosines, what="angles to another subspace agree with (3.4)", atol=1e-6)
-checks.fails(lambda: found.max().rad2deg() < 2, what="components 3 to 6 span the same subspace")
+found = autoencoder.principal_angles(learned, components[2:6])
+checks.close(found.cos(), cosines, what="angles to another subspace agree with (3.4)",
+             atol=1e-6)
+checks.fails(lambda: found.max().rad2deg() < 2,
+             what="components 3 to 6 span the same subspace")
 
 # %%
 own, theirs = linear.decoder.weight.detach().T, components[:4]
 pictures = torch.cat([own / own.norm(dim=1, keepdim=True), theirs]).view(-1, 1, 7, 7)
-plots.show(plots.images(0.5 + pictures, columns=4, width=4, title="Top: columns of the linear decoder\nBottom: PCA"),
-           alt="Four columns of the linear decoder and four principal components: different pictures, same subspace.")
+plots.show(plots.images(0.5 + pictures, columns=4, width=4,
+                        title="Top: columns of the linear decoder\nBottom: PCA"))
+# alt: Four columns of the linear decoder and four principal components: different pictures, same subspace.
 
 # %% [markdown]
 # The pictures differ, and yet they span the same four-dimensional space. A linear autoencoder has no reason to sort
@@ -304,8 +332,10 @@ for n_latents in sizes:
     back = mean + (flat_test - mean) @ components.T @ components
     curve["PCA"].append(autoencoder.squared_error(flat_test, back).mean().item() / n_pixels)
     mlp = autoencoder.mlp_autoencoder(shape, latent_dim=n_latents, mean_image=average)
-    conv = autoencoder.conv_autoencoder(shape, latent_dim=n_latents, width=12, mean_image=average)
-    for name, model, lr in (("autoencoder (MLP)", mlp, 2e-3), ("autoencoder (conv)", conv, 6e-3)):
+    conv = autoencoder.conv_autoencoder(shape, latent_dim=n_latents, width=12,
+                                        mean_image=average)
+    for name, model, lr in (("autoencoder (MLP)", mlp, 2e-3),
+                            ("autoencoder (conv)", conv, 6e-3)):
         fit(model, n_steps // 2, f"{name}, {n_latents} latents", lr=lr)
         curve[name].append(error_per_pixel(model, test_x))
 
@@ -313,19 +343,23 @@ for n_latents in sizes:
 fig, ax = plt.subplots(figsize=(6.5, 3.2))
 for (name, errors), marker in zip(curve.items(), "os^", strict=True):
     ax.plot(sizes, errors, marker=marker, label=name)
-mean_error = autoencoder.squared_error(test_x, average.expand_as(test_x)).mean().item() / n_pixels
+mean_error = autoencoder.squared_error(test_x,
+                                       average.expand_as(test_x)).mean().item() / n_pixels
 ax.axhline(mean_error, color="black", linestyle=":", label="mean image: no code")
 ax.set(xscale="log", xlabel="latent dimensions", ylabel="squared error per test pixel",
        ylim=(0, 1.4 * mean_error), title="What a code of a given size can keep")
 ax.set_xticks(sizes, [str(size) for size in sizes])
 ax.set_xticks([], minor=True)
 ax.legend(ncols=2, loc="upper center")
-plots.show(fig, alt="Error by latent size, for PCA and both autoencoders, and the mean image as a dotted line.")
+plots.show(fig)
+# alt: Error by latent size, for PCA and both autoencoders, and the mean image as a dotted line.
 for i, n_latents in enumerate(sizes):
-    ratios = ", ".join(f"{name} {curve['PCA'][i] / curve[name][i]:.2f}" for name in curve if name != "PCA")
+    ratios = ", ".join(f"{name} {curve['PCA'][i] / curve[name][i]:.2f}" for name in curve
+                       if name != "PCA")
     print(f"{n_latents:>2} latents: error of PCA divided by that of {ratios}")
 error_pca, error_mlp, error_conv = curve.values()
-record(mean_image_mse=mean_error, pca32_mse=error_pca[-1], mlp2_mse=error_mlp[0], conv2_mse=error_conv[0],
+record(mean_image_mse=mean_error, pca32_mse=error_pca[-1], mlp2_mse=error_mlp[0],
+       conv2_mse=error_conv[0],
        conv32_mse=error_conv[-1])
 reveal("3.2", error_pca[0] / error_mlp[0])
 
@@ -344,15 +378,19 @@ reveal("3.2", error_pca[0] / error_mlp[0])
 # has not seen them.
 
 # %%
-ae2 = autoencoder.mlp_autoencoder(shape, hidden_dims=(400, 100), latent_dim=2, mean_image=average)
+ae2 = autoencoder.mlp_autoencoder(shape, hidden_dims=(400, 100), latent_dim=2,
+                                  mean_image=average)
 fit(ae2, n_steps, "autoencoder, 2 latents")
 with training.evaluating(ae2):
     plane = ae2.encoder(test_x).cpu()
 fig, ax = plt.subplots(figsize=(5.6, 4.6))
-dots = ax.scatter(plane[:, 0], plane[:, 1], c=data.test.labels.cpu(), cmap=plots.CLASSES, s=6, vmin=-0.5, vmax=9.5)
-fig.colorbar(dots, label="label (not used)", ticks=range(n_classes), boundaries=torch.arange(n_classes + 1) - 0.5)
+dots = ax.scatter(plane[:, 0], plane[:, 1], c=data.test.labels.cpu(), cmap=plots.CLASSES, s=6,
+                  vmin=-0.5, vmax=9.5)
+fig.colorbar(dots, label="label (not used)", ticks=range(n_classes),
+             boundaries=torch.arange(n_classes + 1) - 0.5)
 ax.set(xlabel="$z_1$", ylabel="$z_2$", title="Codes of the test images")
-plots.show(fig, alt="A plane of dots coloured by class: most classes form a region, with empty land between them.")
+plots.show(fig)
+# alt: A plane of dots coloured by class: most classes form a region, with empty land between them.
 
 # %% [markdown]
 # Look at three things. Classes gather, although nobody named them. The cloud has no simple outline and no agreed
@@ -368,26 +406,32 @@ plots.show(fig, alt="A plane of dots coloured by class: most classes form a regi
 
 # %%
 def probe(features, test_features, n_labels):
-    """Test accuracy of logistic regression trained on the first ``n_labels`` feature vectors."""
-    return metrics.linear_probe(features[:n_labels], data.train.labels[:n_labels], test_features, data.test.labels)
+    """Test accuracy of logistic regression trained on the first ``n_labels`` feature
+    vectors."""
+    return metrics.linear_probe(features[:n_labels], data.train.labels[:n_labels],
+                                test_features, data.test.labels)
 
 
 mean, components, _ = autoencoder.pca(flat, 32)
 with training.evaluating(ae):
     features = {"autoencoder code (32)": (ae.encoder(train_x), ae.encoder(test_x)),
-                "PCA code (32)": ((flat - mean) @ components.T, (flat_test - mean) @ components.T),
+                "PCA code (32)": ((flat - mean) @ components.T,
+                                  (flat_test - mean) @ components.T),
                 f"pixels ({n_pixels})": (flat, flat_test)}
 counts = [n for n in (30, 100, 300, 1_000, 3_000) if n <= len(train_x)]
 fig, ax = plt.subplots(figsize=(6.5, 3.2))
 for (name, (a, b)), marker in zip(features.items(), "os^", strict=True):
     accuracies = [probe(a, b, n) for n in counts]
-    print(f"{name:<24}" + "  ".join(f"{n:,} labels: {accuracy:.3f}" for n, accuracy in zip(counts, accuracies, strict=True)))
+    print(f"{name:<24}" + "  ".join(f"{n:,} labels: {accuracy:.3f}" for n,
+                                    accuracy in zip(counts, accuracies, strict=True)))
     ax.plot(counts, accuracies, marker=marker, label=name)
-ax.set(xscale="log", xlabel="labelled training images", ylabel="test accuracy", title="Few labels, many images")
+ax.set(xscale="log", xlabel="labelled training images", ylabel="test accuracy",
+       title="Few labels, many images")
 ax.set_xticks(counts, [f"{n:,}" for n in counts])
 ax.set_xticks([], minor=True)
 ax.legend()
-plots.show(fig, alt="Test accuracy of linear classifiers on three kinds of features against the number of labels.")
+plots.show(fig)
+# alt: Test accuracy of linear classifiers on three kinds of features against the number of labels.
 
 # %% [markdown]
 # At the class budget the learned code beats PCA's code of the same size at nearly every count. Against the pixels it is
@@ -422,42 +466,55 @@ plots.show(fig, alt="Test accuracy of linear classifiers on three kinds of featu
 # %% verifies=["3.5"]
 target = 0.05
 z = torch.rand(100, 6)
-coins = torch.distributions.Bernoulli(torch.tensor(target)), torch.distributions.Bernoulli(z.mean(0))
-checks.close(autoencoder.kl_sparsity(z, target), torch.distributions.kl_divergence(*coins).sum(), what="(3.5) is torch's KL of coins")
+coins = [torch.distributions.Bernoulli(p) for p in (torch.tensor(target), z.mean(0))]
+checks.close(autoencoder.kl_sparsity(z, target),
+             torch.distributions.kl_divergence(*coins).sum(),
+             what="(3.5) is torch's KL of coins")
 murmur, shout = torch.full((100, 6), target), torch.zeros(100, 6)
 shout[:5] = 1.0  # awake for 5 of 100 images
 for code, name in ((murmur, "a murmur at every image"), (shout, "a shout at 5 of 100 images")):
-    checks.close(autoencoder.kl_sparsity(code, target), 0.0, what=f"the KL charges nothing for {name}")
-    checks.close(autoencoder.l1_sparsity(code).mean(), 6 * target, what=f"L1 charges {6 * target:.1f} for {name}")
+    checks.close(autoencoder.kl_sparsity(code, target), 0.0,
+                 what=f"the KL charges nothing for {name}")
+    checks.close(autoencoder.l1_sparsity(code).mean(), 6 * target,
+                 what=f"L1 charges {6 * target:.1f} for {name}")
 
+# %%
 n_hidden = 800 if budget == "smoke" else 1_024  # more than the 784 pixels
-sparse = autoencoder.one_layer_autoencoder(shape, n_hidden, penalty=autoencoder.sparse_kl(0.5, target))
+sparse = autoencoder.one_layer_autoencoder(shape, n_hidden,
+                                           penalty=autoencoder.sparse_kl(0.5, target))
 plain = autoencoder.one_layer_autoencoder(shape, n_hidden)
 for name, model in {"sparse": sparse, "no penalty": plain}.items():
     fit(model, n_steps, f"{n_hidden} hidden units, {name}")
 with training.evaluating(sparse, plain):
     z_sparse, z_plain = sparse.encoder(test_x), plain.encoder(test_x)
 near = ((z_sparse.mean(0) / target).log2().abs() < 1).double().mean()
-checks.true(near > 0.8, what=f"{near:.0%} of the sparse units are near the target, within a factor of two")
+checks.true(near > 0.8,
+            what=f"{near:.0%} of the sparse units are near the target, within a factor of two")
 for name, code in {"sparse": z_sparse, "no penalty": z_plain}.items():
-    print(f"{name:<12} mean activity {code.mean():.3f}, awake (above one half) {(code > 0.5).float().mean():.1%} of the time")
+    print(f"{name:<12} mean activity {code.mean():.3f}, awake (above one half) "
+          f"{(code > 0.5).float().mean():.1%} of the time")
 record(sparse_activity=z_sparse.mean(), plain_activity=z_plain.mean())
 
 # %%
-liveliest = [(model, z.var(0).argsort(descending=True)[:40]) for model, z in ((plain, z_plain), (sparse, z_sparse))]
+liveliest = [(model, z.var(0).argsort(descending=True)[:40]) for model,
+             z in ((plain, z_plain), (sparse, z_sparse))]
 weights = torch.cat([model.encoder[1].weight[order] for model, order in liveliest]).detach()
 filters = 0.5 + 0.5 * weights / weights.abs().amax(1, keepdim=True)
 fig, axes = plt.subplots(1, 2, figsize=(9, 4.2))
-for ax, part, name in zip(axes, filters.view(2, 40, *shape), ("no penalty", f"sparse, target {target}"), strict=True):
+for ax, part, name in zip(axes, filters.view(2, 40, *shape),
+                          ("no penalty", f"sparse, target {target}"), strict=True):
     plots.draw_images(ax, part, columns=8, title=f"weights of the 40 liveliest units: {name}")
-plots.show(fig, alt="Without a penalty the filters look like noise; with sparsity many show strokes and their parts.")
+plots.show(fig)
+# alt: Without a penalty the filters look like noise; with sparsity many show strokes and their parts.
 fig, ax = plt.subplots(figsize=(6, 2.6))
 for z, name in ((z_plain, "no penalty"), (z_sparse, "sparse")):
     ax.hist(z.mean(0).cpu(), bins=60, range=(0, 1), alpha=0.7, label=name)
 ax.axvline(target, color="black", linestyle=":", label="target")
-ax.set(xlabel="mean activity of a unit", ylabel="units", yscale="log", title="Mean activity of each unit")
+ax.set(xlabel="mean activity of a unit", ylabel="units", yscale="log",
+       title="Mean activity of each unit")
 ax.legend()
-plots.show(fig, alt="Mean activities: spread widely without the penalty, close to the target with it.")
+plots.show(fig)
+# alt: Mean activities: spread widely without the penalty, close to the target with it.
 
 # %% [markdown]
 # Compare the two numbers printed for the sparse code. If every unit only shouted, it would be awake for a share of 5 %.
@@ -471,7 +528,8 @@ plots.show(fig, alt="Mean activities: spread widely without the penalty, close t
 # weights).
 
 # %%
-relu = partial(autoencoder.one_layer_autoencoder, shape, n_hidden, tied=True, activation=nn.ReLU)
+relu = partial(autoencoder.one_layer_autoencoder, shape, n_hidden, tied=True,
+               activation=nn.ReLU)
 with_l1, without = relu(penalty=autoencoder.sparse_l1(0.1)), relu()
 silent = {}
 for name, model in {"with L1": with_l1, "without": without}.items():
@@ -479,8 +537,10 @@ for name, model in {"with L1": with_l1, "without": without}.items():
     with training.evaluating(model):
         code = model.encoder(test_x)
     silent[name] = (code == 0).double().mean().item()
-    print(f"{name}: {silent[name]:.0%} of the code is exactly zero; on average {(code > 0).double().sum(1).mean():.0f} of "
-          f"{n_hidden} units are awake; squared error per pixel {error_per_pixel(model, test_x):.4f}")
+    print(f"{name}: {silent[name]:.0%} of the code is exactly zero; on average "
+          f"{(code > 0).double().sum(1).mean():.0f} of "
+          f"{n_hidden} units are awake; squared error per pixel "
+          f"{error_per_pixel(model, test_x):.4f}")
 checks.true(silent["with L1"] > silent["without"], what="L1 silences units")
 record(l1_zeros=silent["with L1"])
 
@@ -530,11 +590,15 @@ check("3.3", sparsity_penalty)
 layer = autoencoder.one_layer_autoencoder((1, 4, 4), n_hidden=10).double()
 x = torch.rand(5, 1, 4, 4, dtype=torch.float64)
 closed = autoencoder.contractive_penalty(layer.encoder(x), layer.encoder[1].weight)
-by_autograd = torch.stack([torch.autograd.functional.jacobian(layer.encoder, one[None]).square().sum() for one in x])
-checks.close(closed, by_autograd, what="the closed form (3.7) is autograd's Jacobian (3.6)", rtol=1e-9)
-checks.close(autoencoder.jacobian_penalty(layer.encoder, x), by_autograd, what="and so is the general routine", rtol=1e-9)
+by_autograd = torch.stack(
+    [torch.autograd.functional.jacobian(layer.encoder, one[None]).square().sum() for one in x])
+checks.close(closed, by_autograd, what="the closed form (3.7) is autograd's Jacobian (3.6)",
+             rtol=1e-9)
+checks.close(autoencoder.jacobian_penalty(layer.encoder, x), by_autograd,
+             what="and so is the general routine", rtol=1e-9)
 z = layer.encoder(x)
-checks.fails(lambda: torch.allclose((z * (1 - z)) @ layer.encoder[1].weight.square().sum(1), closed), what="with s' unsquared (3.7) is the same")
+checks.fails(lambda: torch.allclose((z * (1 - z)) @ layer.encoder[1].weight.square().sum(1),
+                                    closed), what="with s' unsquared (3.7) is the same")
 
 # %%
 n_units = {"smoke": 64, "class": 256, "full": 1_024}[budget]
@@ -546,14 +610,16 @@ for name, model in {"contractive": contractive, "no penalty": free}.items():
     fit(model, n_steps, f"{n_units} hidden units, {name}")
     jacobian = autoencoder.jacobian(model.encoder, test_x[:20]).detach()  # (B, L, D)
     singular = torch.linalg.svdvals(jacobian)  # (B, min(L, D)), the largest first
-    checks.close(singular.square().sum(1), jacobian.square().sum((1, 2)), what=f"{name}: σ² add up to ‖J‖²", rtol=1e-3)
+    checks.close(singular.square().sum(1), jacobian.square().sum((1, 2)),
+                 what=f"{name}: σ² add up to ‖J‖²", rtol=1e-3)
     print(f"{name:<12} mean ‖J‖² = {singular.square().sum(1).mean():.3f}")
     fall = (singular / singular[:, :1]).mean(0)[:60].cpu()
     ax.plot(range(1, len(fall) + 1), fall, label=name)
 ax.set(xlabel="number of the singular value", ylabel="size / the largest", yscale="log",
        title="In how many directions does the code move?")
 ax.legend()
-plots.show(fig, alt="The singular values of the contractive encoder's Jacobian fall much faster than without penalty.")
+plots.show(fig)
+# alt: The singular values of the contractive encoder's Jacobian fall much faster than without penalty.
 
 # %%
 with training.evaluating(sparse, plain, contractive, free):
@@ -564,13 +630,18 @@ accuracies = {name: probe(a, b, len(train_x)) for name, (a, b) in pairs.items()}
 accuracies["pixels"] = probe(flat, flat_test, len(train_x))
 for name, value in accuracies.items():
     print(f"linear probe on {name:<26} {value:.3f}")
-record(sparse_probe=accuracies["sparse"], contractive_probe=accuracies["contractive"], pixel_probe=accuracies["pixels"])
-print(f"\nlonger runs, all training images:\n{'model':<40}{'data':<13}{'squared error':>14}{'probe':>8}{'steps':>8}")
+record(sparse_probe=accuracies["sparse"], contractive_probe=accuracies["contractive"],
+       pixel_probe=accuracies["pixels"])
+print(f"\nlonger runs, all training "
+      f"images:\n{'model':<40}{'data':<13}{'squared error':>14}{'probe':>8}{'steps':>8}")
 for name in ("handwriting", "mnist"):
     for row in shipped.results(f"latent_{name}.json")["rows"]:
         if "test_mse_per_pixel" in row:
-            value = f"{row['test_probe_accuracy']:8.3f}" if "test_probe_accuracy" in row else f"{'–':>8}"
-            print(f"{row['title']:<40}{name:<13}{row['test_mse_per_pixel']:14.4f}{value}{row['n_steps']:8,}")
+            known = "test_probe_accuracy" in row
+            value = f"{row['test_probe_accuracy']:8.3f}" if known else f"{'–':>8}"
+            print(
+                f"{row['title']:<40}{name:<13}{row['test_mse_per_pixel']:14.4f}"
+                f"{value}{row['n_steps']:8,}")
 
 # %% [markdown]
 # A **linear probe** is the classifier of section 3.6: linear, on a frozen code. Read the rows in pairs. At the class
@@ -603,7 +674,9 @@ check("3.4", contractive_tanh)
 
 # %%
 noise = 0.5
-denoiser = autoencoder.mlp_autoencoder(shape, (400,), 128, corrupt=autoencoder.add_noise(noise), mean_image=average)
+denoiser = autoencoder.mlp_autoencoder(shape, (400,), 128,
+                                       corrupt=autoencoder.add_noise(noise),
+                                       mean_image=average)
 fit(denoiser, n_steps, "denoising autoencoder")
 clean = test_x[:10]
 noisy = autoencoder.add_noise(noise)(clean)
@@ -611,12 +684,15 @@ with training.evaluating(denoiser, ae):
     rows = torch.cat([noisy.clamp(0, 1), denoiser(noisy), ae(noisy), clean])
     many = test_x[:1_000]
     many_noisy = autoencoder.add_noise(noise)(many)
-    left = {"nothing": many_noisy, "the plain autoencoder": ae(many_noisy), "the denoiser": denoiser(many_noisy)}
-    left = {name: autoencoder.squared_error(many, guess).mean().item() / n_pixels for name, guess in left.items()}
+    left = {"nothing": many_noisy, "the plain autoencoder": ae(many_noisy),
+            "the denoiser": denoiser(many_noisy)}
+    left = {name: autoencoder.squared_error(many, guess).mean().item() / n_pixels for name,
+            guess in left.items()}
 for name, value in left.items():
     print(f"squared error per pixel after {name:<22} {value:.4f}")
-plots.show(plots.images(rows, columns=10, title="Noisy; repaired; through the plain autoencoder; the truth"),
-           alt="Four rows: noisy digits, clean repairs, worse reconstructions of the plain autoencoder, the originals.")
+plots.show(plots.images(rows, columns=10,
+                        title="Noisy; repaired; through the plain autoencoder; the truth"))
+# alt: Four rows: noisy digits, clean repairs, worse reconstructions of the plain autoencoder, the originals.
 record(denoised_mse=left["the denoiser"], plain_denoised_mse=left["the plain autoencoder"])
 
 # %% [markdown]
@@ -651,9 +727,11 @@ record(denoised_mse=left["the denoiser"], plain_denoised_mse=left["the plain aut
 
 # %% verifies=["3.8"]
 def blobs(extra=0.0):
-    """Three Gaussian blobs; ``extra`` is added to every variance, which is what blurring does to a Gaussian."""
+    """Three Gaussian blobs; ``extra`` is added to every variance, which is what blurring does
+    to a Gaussian."""
     means = torch.tensor([[-1.2, -0.6], [1.2, -0.6], [0.0, 1.3]])
-    return distributions.GaussianMixture(torch.full((3,), 1 / 3), means, torch.full((3, 2), 0.08 + extra))
+    return distributions.GaussianMixture(torch.full((3,), 1 / 3), means,
+                                         torch.full((3, 2), 0.08 + extra))
 
 
 sigma = 0.4
@@ -662,31 +740,41 @@ log_p = blobs().log_prob(clean)  # of 40,000 clean points
 
 
 def perfect(noisy):
-    """E[x | noisy]: the mean of the clean points, weighed by how likely each is and how likely it became this."""
+    """E[x | noisy]: the mean of the clean points, weighed by how likely each is and how likely
+    it became this."""
     return (log_p - torch.cdist(noisy, clean).square() / (2 * sigma**2)).softmax(1) @ clean
 
 
 x = blobs(sigma**2).sample((50,)).double().requires_grad_()
 exact = torch.autograd.grad(blobs(sigma**2).log_prob(x).sum(), x)[0]
 by_repair = autoencoder.denoising_score(perfect, x.detach(), sigma)
-checks.close(by_repair, exact, what="(3.8) with the perfect denoiser is the score of the blurred density", rtol=1e-4)
+checks.close(by_repair, exact,
+             what="(3.8) with the perfect denoiser is the score of the blurred density",
+             rtol=1e-4)
 by_repair = autoencoder.denoising_score(perfect, x.detach(), 1.0)
-checks.fails(lambda: torch.allclose(by_repair, exact, rtol=0.1), what="without dividing by σ² it is the score")
+checks.fails(lambda: torch.allclose(by_repair, exact, rtol=0.1),
+             what="without dividing by σ² it is the score")
 
 # %% verifies=["3.8"]
 network = MLP([2, 64, 64, 2], nn.Tanh)
 repair = autoencoder.Autoencoder(nn.Identity(), network, corrupt=autoencoder.add_noise(sigma))
 optimizer = torch.optim.Adam(repair.parameters(), lr=3e-2)
 schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 400)
-training.fit(repair.loss, optimizer, iter(lambda: blobs().sample((1_024,)), None), 400, scheduler=schedule)
+training.fit(repair.loss, optimizer, iter(lambda: blobs().sample((1_024,)), None), 400,
+             scheduler=schedule)
 x = blobs(sigma**2).sample((2_000,)).requires_grad_()
-exact = torch.autograd.grad(blobs(sigma**2).log_prob(x).sum(), x)[0]  # the score of the blurred density
+# the score of the blurred density
+exact = torch.autograd.grad(blobs(sigma**2).log_prob(x).sum(), x)[0]
 learned = autoencoder.denoising_score(network, x, sigma).detach()
 relative = ((learned - exact).square().sum() / exact.square().sum()).sqrt()
-slope = (learned * exact).sum() / exact.square().sum()  # is it as long as the score, on average?
-checks.true(relative < 0.2, what=f"the learned score is that of the blurred density up to {relative:.0%}")
-checks.close(slope, 1.0, what=f"(3.8): with its length, {slope:.3f} of the exact one", atol=0.06, rtol=0)
-sharp = torch.autograd.grad(blobs().log_prob(x).sum(), x)[0]  # the score of the density before blurring
+# is it as long as the score, on average?
+slope = (learned * exact).sum() / exact.square().sum()
+checks.true(relative < 0.2,
+            what=f"the learned score is that of the blurred density up to {relative:.0%}")
+checks.close(slope, 1.0, what=f"(3.8): with its length, {slope:.3f} of the exact one",
+             atol=0.06, rtol=0)
+# the score of the density before blurring
+sharp = torch.autograd.grad(blobs().log_prob(x).sum(), x)[0]
 checks.fails(lambda: ((learned - sharp).square().sum() / sharp.square().sum()).sqrt() < 0.2,
              what="it is the score of the density before blurring as well")
 
@@ -696,10 +784,12 @@ points = torch.cartesian_prod(axis, axis).requires_grad_()
 truth = torch.autograd.grad(blobs(sigma**2).log_prob(points).sum(), points)[0]
 guess = autoencoder.denoising_score(network, points, sigma).detach()
 fig, axes = plt.subplots(1, 2, figsize=(8.6, 4.2), sharey=True)
-for ax, field, name in zip(axes, (truth, guess), ("exact score", "denoiser minus input, over σ²"), strict=True):
+for ax, field, name in zip(axes, (truth, guess),
+                           ("exact score", "denoiser minus input, over σ²"), strict=True):
     plots.density(ax, blobs(sigma**2).log_prob, -2.6, 2.6, title=name)
     ax.quiver(*points.detach().T, *field.T, color="white", angles="xy", scale=90, width=0.004)
-plots.show(fig, alt="Two arrow fields over three blobs: the exact score and the learned one, nearly the same.")
+plots.show(fig)
+# alt: Two arrow fields over three blobs: the exact score and the learned one, nearly the same.
 
 # %% [markdown]
 # ### Exercise 3.5 (2 points): from repair to score
@@ -740,17 +830,20 @@ check("3.6", train_denoiser)
 # %%
 with training.evaluating(ae):
     codes = ae.encoder(train_x).cpu()
-mixture = GaussianMixture(20, covariance_type="full", reg_covar=1e-3, random_state=seed).fit(codes.double().numpy())
+mixture = GaussianMixture(20, covariance_type="full", reg_covar=1e-3,
+                          random_state=seed).fit(codes.double().numpy())
 drawn = torch.as_tensor(mixture.sample(200)[0]).to(codes)
 drawn = drawn[torch.randperm(200)]
 box = codes.amin(0) + (codes.amax(0) - codes.amin(0)) * torch.rand(200, codes.shape[1])
-sources = {"codes of test images": ae.encoder(test_x[:200]).detach().cpu(), "mixture of Gaussians": drawn,
+sources = {"codes of test images": ae.encoder(test_x[:200]).detach().cpu(),
+           "mixture of Gaussians": drawn,
            "each latent anywhere in its range": box}
 fig, axes = plt.subplots(1, 3, figsize=(9.5, 3.6))
 for ax, (name, z) in zip(axes, sources.items(), strict=True):
     with training.evaluating(ae):
         plots.draw_images(ax, ae.decoder(z[:36].to(device)), columns=6, title=name)
-plots.show(fig, alt="Decoded codes: clean digits from test codes, plausible ones from the mixture, scribbles at random.")
+plots.show(fig)
+# alt: Decoded codes: clean digits from test codes, plausible ones from the mixture, scribbles at random.
 
 # %% [markdown]
 # The mixture gives usable digits. In the third picture every latent was drawn on its own, uniformly over the range
@@ -770,7 +863,8 @@ with training.evaluating(ae):
     distance |= {name: nearest(ae.decoder(z.to(device))) for name, z in sources.items()}
 for name, value in distance.items():
     print(f"{name:<36} {value:.4f}")
-record(hole_ratio=distance["each latent anywhere in its range"] / distance["mixture of Gaussians"])
+record(hole_ratio=distance["each latent anywhere in its range"]
+       / distance["mixture of Gaussians"])
 
 # %% [markdown] tags=["fold"]
 # ### Going deeper: codes that are made for a density
@@ -798,11 +892,14 @@ with training.evaluating(ae2):
 fig, axes = plt.subplots(1, 2, figsize=(9.6, 4.5))
 plots.draw_images(axes[0], sheet, columns=11, title="decoded grid of codes")
 extent = (low[0].item(), high[0].item(), low[1].item(), high[1].item())
-shown = axes[1].imshow(gap.cpu().numpy(), origin="lower", extent=extent, aspect="auto", cmap="viridis")
+shown = axes[1].imshow(gap.cpu().numpy(), origin="lower", extent=extent, aspect="auto",
+                       cmap="viridis")
 axes[1].scatter(*plane[:2_000].cpu().T, s=1, color="white")
-axes[1].set(xlim=extent[:2], ylim=extent[2:], xlabel="$z_1$", ylabel="$z_2$", title="distance to the nearest code")
+axes[1].set(xlim=extent[:2], ylim=extent[2:], xlabel="$z_1$", ylabel="$z_2$",
+            title="distance to the nearest code")
 fig.colorbar(shown, ax=axes[1], label="share of the region's width")
-plots.show(fig, alt="Left: digits that melt into each other and into scribbles. Right: empty land between the codes.")
+plots.show(fig)
+# alt: Left: digits that melt into each other and into scribbles. Right: empty land between the codes.
 
 # %% [markdown]
 # Compare the two sheets cell by cell. In empty land (bright) the decoder does not leave the paper blank. It draws
@@ -816,11 +913,15 @@ plots.show(fig, alt="Left: digits that melt into each other and into scribbles. 
 # %% tags=["widget"]
 with training.evaluating(ae2):
     codes = ae2.encoder(test_x)
-question = {"ask": "Guess first: start at a clear 1 and drag towards a 0. What lies between them?", "right": 2,
-            "options": ["blank paper", "a clear digit everywhere", "other digits, and pictures that are none"],
-            "answer": "The path crosses the land of other classes, and between two lands the decoder draws blends and "
+question = {"ask": "Guess first: start at a clear 1 and drag towards a 0. What lies between "
+                   "them?", "right": 2,
+            "options": ["blank paper", "a clear digit everywhere",
+                        "other digits, and pictures that are none"],
+            "answer": "The path crosses the land of other classes, and between two lands the "
+                      "decoder draws blends and "
                       "strokes that belong to no digit: it was never asked about these codes."}
-widgets.latent_explorer({"AE": deepcopy(ae2.decoder).cpu()}, {"AE": codes}, data.test.labels, shape=shape, priors=(),
+widgets.latent_explorer({"AE": deepcopy(ae2.decoder).cpu()}, {"AE": codes}, data.test.labels,
+                        shape=shape, priors=(),
                         question=question)
 
 # %% [markdown]

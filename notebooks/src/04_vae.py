@@ -14,7 +14,7 @@
 # chapters do not depend on them.
 
 # %% tags=["parameters"]
-budget: str = "auto"  # smoke (seconds), class (minutes on a laptop), full (what a GPU is for), or auto
+budget: str = "auto"  # smoke (seconds), class (minutes on a laptop), full (for a GPU), or auto
 dataset: str = "handwriting"  # handwriting, digits, mnist, fashion_mnist, kmnist
 seed: int = 0
 device: str = "auto"  # auto, cpu, cuda
@@ -38,7 +38,8 @@ from course_utils.distributions import BernoulliHead, FixedGaussianHead, Gaussia
 from course_utils.exercises import check, reveal, score
 from course_utils.models import autoencoder, vae, vqvae
 from course_utils.models.autoregressive.pixelcnn import PixelCNN
-from course_utils.models.vae import kl_or_draw  # noqa: F401  (the quoted `elbo_terms` below uses it)
+# the quoted `elbo_terms` below uses it
+from course_utils.models.vae import kl_or_draw
 from course_utils.nn.mlp import MLP
 
 # %%
@@ -46,7 +47,8 @@ plots.style()
 seed, device = pick_seed(seed), pick_device(device)
 budget = pick_budget(budget, device)
 torch.manual_seed(seed)
-n_train = {"smoke": 400, "class": 8_000, "full": 60_000 if dataset == "handwriting" else None}[budget]
+n_train = {"smoke": 400, "class": 8_000,
+           "full": 60_000 if dataset == "handwriting" else None}[budget]
 n_steps = {"smoke": 50, "class": 2_000, "full": 40_000}[budget]
 n_train = n_train if dataset != "digits" else None  # digits has only 1,197 training images
 print(f"budget {budget} on {device}: {n_steps} training steps for the main models")
@@ -54,21 +56,26 @@ print(f"budget {budget} on {device}: {n_steps} training steps for the main model
 # %%
 data = images.load(dataset, n=n_train, seed=seed, data_dir=data_dir).to(device)
 shape, n_classes, n_pixels = data.shape, len(data.classes), math.prod(data.shape)
-fixed = images.binarised(data, seed=0)  # for testing: one Bernoulli draw per pixel, the same in every run
+# for testing: one Bernoulli draw per pixel, the same in every run
+fixed = images.binarised(data, seed=0)
 test_x, test_y = images.to_float(fixed.test.images), data.test.labels
 
 
-def fit(model, n_steps, description, lr=1e-3, batch_size=100, prepare=images.binarise, objective=None):
-    """Adam, the learning rate falls to zero along a half cosine; images are binarised anew each time they are seen."""
+def fit(model, n_steps, description, lr=1e-3, batch_size=100, prepare=images.binarise,
+        objective=None):
+    """Adam, the learning rate falls to zero along a half cosine; images are binarised anew
+    each time they are seen."""
     model.to(device)
 
     def train():
         optimizer = torch.optim.Adam(model.parameters(), lr=lr)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
         batches = map(prepare, images.batches(data.train.images, batch_size))
-        return training.fit(objective or model.loss, optimizer, batches, n_steps, description=description, scheduler=schedule)
+        return training.fit(objective or model.loss, optimizer, batches, n_steps,
+                            description=description, scheduler=schedule)
 
-    return training.cached(description, model, train)  # run the chapter again, and this is only read from disk
+    # run the chapter again, and this is only read from disk
+    return training.cached(description, model, train)
 
 
 # %% [markdown]
@@ -94,17 +101,20 @@ def fit(model, n_steps, description, lr=1e-3, batch_size=100, prepare=images.bin
 # *variant*, says which way of writing a digit was used: an open or a closed 4, say.)
 
 # %%
-known = data if data.name == "handwriting" else images.load("handwriting", n=n_train, seed=seed).to(device)
+known = data if data.name == "handwriting" else images.load("handwriting", n=n_train,
+                                                            seed=seed).to(device)
 centre, spread = known.train.factors.mean(0), known.train.factors.std(0)
 
 
 def causes(labels, factors):
-    """What the teacher of this experiment gets to see: the digit and the standardised factors, (B, 10 + 6)."""
+    """What the teacher of this experiment gets to see: the digit and the standardised factors,
+    (B, 10 + 6)."""
     return torch.cat([nn.functional.one_hot(labels, 10), (factors - centre) / spread], dim=1)
 
 
 z_known = causes(known.train.labels, known.train.factors)
-observed = BernoulliHead(nn.Sequential(MLP([16, 400, 784]), nn.Unflatten(1, (1, 28, 28)))).to(device)
+observed = BernoulliHead(nn.Sequential(MLP([16, 400, 784]),
+                                       nn.Unflatten(1, (1, 28, 28)))).to(device)
 
 
 def likelihood(batch):
@@ -112,13 +122,16 @@ def likelihood(batch):
     return -observed(z_known[row]).log_prob(images.binarise(x)).mean()
 
 
-batches = images.batches(known.train.images, 100, labels=torch.arange(len(z_known), device=device))
+batches = images.batches(known.train.images, 100,
+                         labels=torch.arange(len(z_known), device=device))
 optimizer = torch.optim.Adam(observed.parameters(), lr=2e-3)
-history = training.fit(likelihood, optimizer, batches, n_steps // 2, description="z observed: p(x|z)")
+history = training.fit(likelihood, optimizer, batches, n_steps // 2,
+                       description="z observed: p(x|z)")
 
 # %%
 def turn(digits, factor, values):
-    """Render ``digits`` with one factor swept over ``values`` and the others at their mean, by the trained decoder."""
+    """Render ``digits`` with one factor swept over ``values`` and the others at their mean, by
+    the trained decoder."""
     column = handwriting.FACTOR_NAMES.index(factor)
     factors = centre.repeat(len(digits) * len(values), 1)
     factors[:, -1] = 0.0  # the first way to write each digit
@@ -128,11 +141,14 @@ def turn(digits, factor, values):
         return observed(causes(labels, factors)).mean
 
 
-sweeps = {"slant": [-25, -10, 5, 20, 35], "width": [0.7, 0.85, 1, 1.15, 1.3], "pressure": [0.1, 0.3, 0.5, 0.7, 0.9]}
+sweeps = {"slant": [-25, -10, 5, 20, 35], "width": [0.7, 0.85, 1, 1.15, 1.3],
+          "pressure": [0.1, 0.3, 0.5, 0.7, 0.9]}
 fig, axes = plt.subplots(1, 3, figsize=(9.5, 3.6))
 for ax, (factor, values) in zip(axes, sweeps.items(), strict=True):
-    plots.draw_images(ax, turn([3, 4, 7], factor, values), columns=5, title=f"{factor}: {values[0]} to {values[-1]}")
-plots.show(fig, alt="Digits 3, 4 and 7 drawn by the decoder while slant, width and pressure are turned up.")
+    plots.draw_images(ax, turn([3, 4, 7], factor, values), columns=5,
+                      title=f"{factor}: {values[0]} to {values[-1]}")
+plots.show(fig)
+# alt: Digits 3, 4 and 7 drawn by the decoder while slant, width and pressure are turned up.
 
 # %% [markdown]
 # With the causes in hand, generation is easy and *controllable*: each factor is a knob. Now take the causes away. All
@@ -154,7 +170,7 @@ plots.show(fig, alt="Digits 3, 4 and 7 drawn by the decoder while slant, width a
 # the **posterior**. Its denominator is the same integral. Let us do the integral once by brute force, where it is
 # possible: one latent, $z\sim\mathcal N(0,1)$, one pixel, $x\mid z\sim\mathcal N(z^2/2,\,0.3^2)$.
 
-# %% verifies=["4.1", "4.2"] tags=["nbval-check-output"]
+# %%
 def toy_decoder(z):
     """p(x|z) = N(z²/2, 0.3²), for one latent and one pixel."""
     return Independent(Normal(z.square() / 2, 0.3), 1)
@@ -164,21 +180,26 @@ def toy_prior():
     return Independent(Normal(torch.zeros(1).double(), 1.0), 1)
 
 
+# %% verifies=["4.1", "4.2"] tags=["nbval-check-output"]
 line = torch.linspace(-7, 7, 7_001).double()[:, None]  # a grid of z, (G, 1)
 x = torch.tensor([[0.0], [0.5], [1.0], [2.5]]).double()
 log_p = vae.log_evidence_on_grid(x, toy_decoder, toy_prior, line)
 drawn = toy_prior().sample((400_000,))  # z from the prior
 draws = toy_decoder(drawn).log_prob(x[:, None]).exp().T  # p(x|z), (400,000, 4)
-checks.monte_carlo(draws, log_p.exp(), what="(4.1): the sum over a grid is the mean of p(x|z) over the prior")
+checks.monte_carlo(draws, log_p.exp(),
+                   what="(4.1): the sum over a grid is the mean of p(x|z) over the prior")
 pixels = torch.linspace(-3, 28, 3_101).double()[:, None]
 coarse = line[::10]
 total = vae.log_evidence_on_grid(pixels, toy_decoder, toy_prior, coarse).exp().sum() * 0.01
 checks.close(total, 1.0, what="p(x) integrates to one", atol=1e-5)
-log_posterior = vae.log_joint_on_grid(x, toy_decoder, toy_prior, line) - log_p[:, None]  # (4.2), (4, G)
+# (4.2), (4, G)
+log_posterior = vae.log_joint_on_grid(x, toy_decoder, toy_prior, line) - log_p[:, None]
 posterior = log_posterior.exp() * 0.002
 checks.close(posterior.sum(1), torch.ones(4), what="(4.2): each posterior integrates to one")
-mean_square = posterior @ line[:, 0].square()  # E[z² | x] by (4.2), and by draws that count as much as they fit x
-checks.monte_carlo(draws * drawn.square(), log_p.exp() * mean_square, what="(4.2): E[z² | x], by draws from the prior")
+# E[z² | x] by (4.2), and by draws that count as much as they fit x
+mean_square = posterior @ line[:, 0].square()
+checks.monte_carlo(draws * drawn.square(), log_p.exp() * mean_square,
+                   what="(4.2): E[z² | x], by draws from the prior")
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(9, 3))
@@ -186,9 +207,11 @@ axes[0].plot(pixels, vae.log_evidence_on_grid(pixels, toy_decoder, toy_prior, co
 axes[0].set(xlim=(-1, 6), xlabel="$x$", ylabel="$p(x)$", title="The evidence: all z added up")
 for value, density in zip(x[:, 0].tolist(), log_posterior.exp(), strict=True):
     axes[1].plot(line, density, label=f"$x = {value}$")
-axes[1].set(xlim=(-4, 4), xlabel="$z$", ylabel="$p(z|x)$", title="The posterior: which z made this x?")
+axes[1].set(xlim=(-4, 4), xlabel="$z$", ylabel="$p(z|x)$",
+            title="The posterior: which z made this x?")
 axes[1].legend()
-plots.show(fig, alt="Left: the density of x. Right: posteriors; for large x they have two bumps, at plus and minus.")
+plots.show(fig)
+# alt: Left: the density of x. Right: posteriors; for large x they have two bumps, at plus and minus.
 
 # %% [markdown]
 # The grid has 7,001 points for one latent. With 100 points per axis, $L$ latents need $100^L$ decodings for *one*
@@ -265,35 +288,45 @@ plots.show(fig, alt="Left: the density of x. Right: posteriors; for large x they
 x, dz = torch.tensor([[1.0]]).double(), 0.002
 log_p = vae.log_evidence_on_grid(x, toy_decoder, toy_prior, line)
 log_joint = vae.log_joint_on_grid(x, toy_decoder, toy_prior, line)[0]
-q = Normal(torch.tensor(1.1).double(), 0.4)  # covers one bump of the posterior, misses the other
+# covers one bump of the posterior, misses the other
+q = Normal(torch.tensor(1.1).double(), 0.4)
 weight, log_q = q.log_prob(line[:, 0]).exp() * dz, q.log_prob(line[:, 0])
 elbo = (weight * (log_joint - log_q)).sum()
-log_posterior = log_joint.log_softmax(0) - math.log(dz)  # normalised by itself: log p(x) does not come in
+# normalised by itself: log p(x) does not come in
+log_posterior = log_joint.log_softmax(0) - math.log(dz)
 gap = (weight * (log_q - log_posterior)).sum()  # KL(q || posterior)
 inside = (weight * (log_joint - log_q).exp()).sum().log()  # the log of the mean, before Jensen
-checks.close(inside, log_p.squeeze(), what="(4.3): the log of the mean over q is log p, whatever q", atol=1e-6)
+checks.close(inside, log_p.squeeze(),
+             what="(4.3): the log of the mean over q is log p, whatever q", atol=1e-6)
 checks.true(elbo < inside, what=f"(4.3): ELBO {elbo:.4f} ≤ log p {log_p.item():.4f}")
 checks.close(log_p - elbo, gap, what="(4.4): the gap is the KL to the posterior", atol=1e-6)
 reconstruction = (weight * toy_decoder(line).log_prob(x)).sum()
 to_prior = kl_divergence(q, Normal(0.0, 1.0))
-checks.close(elbo, reconstruction - to_prior, what="(4.5): reconstruction minus KL to the prior", atol=1e-6)
-checks.fails(lambda: torch.allclose(log_p - elbo, to_prior, atol=1e-3), what="the gap is the KL to the prior")
+checks.close(elbo, reconstruction - to_prior,
+             what="(4.5): reconstruction minus KL to the prior", atol=1e-6)
+checks.fails(lambda: torch.allclose(log_p - elbo, to_prior, atol=1e-3),
+             what="the gap is the KL to the prior")
 
 # %% verifies=["4.6"]
 ladder = []
 for k in (1, 2, 8, 64, 512):
-    bound = vae.importance_weighted_bound(x.expand(4_000, 1), lambda x: Independent(q.expand((len(x), 1)), 1),
+    bound = vae.importance_weighted_bound(x.expand(4_000, 1),
+                                          lambda x: Independent(q.expand((len(x), 1)), 1),
                                           toy_decoder, toy_prior, k)
     ladder.append(bound)
 checks.monte_carlo(ladder[0], elbo, what="(4.6): at k = 1 it is the ELBO")
 means = torch.stack([bound.mean() for bound in ladder])
 checks.true(means.diff() > 0, what="(4.6): more samples, a higher bound")
-checks.true(means < log_p, what=f"(4.6): never above log p; with this q, {means[-1]:.2f} after 512 samples")
+checks.true(means < log_p,
+            what=f"(4.6): never above log p; with this q, {means[-1]:.2f} after 512 samples")
 wide = Normal(torch.zeros(1).double(), 1.5)  # a worse ELBO, but it sees both bumps
-reached = vae.importance_weighted_bound(x.expand(4_000, 1), lambda x: Independent(wide.expand((len(x), 1)), 1),
+reached = vae.importance_weighted_bound(x.expand(4_000, 1),
+                                        lambda x: Independent(wide.expand((len(x), 1)), 1),
                                         toy_decoder, toy_prior, 512).mean()
-checks.close(reached, log_p.squeeze(), what=f"(4.6): a q that sees both bumps reaches log p: {reached:.3f}", atol=0.02)
-checks.fails(lambda: torch.allclose(reached + math.log(512), log_p, atol=0.02), what="without dividing by k it reaches log p as well")
+checks.close(reached, log_p.squeeze(),
+             what=f"(4.6): a q that sees both bumps reaches log p: {reached:.3f}", atol=0.02)
+checks.fails(lambda: torch.allclose(reached + math.log(512), log_p, atol=0.02),
+             what="without dividing by k it reaches log p as well")
 
 # %% [markdown]
 # The gap is 1.09 nats. A $q$ that fitted one of the two equal bumps perfectly would lose $\log 2 = 0.69$: there $q$
@@ -313,7 +346,8 @@ checks.fails(lambda: torch.allclose(reached + math.log(512), log_p, atol=0.02), 
 # %%
 wrong = (weight * Normal(0.0, 1.0).log_prob(line[:, 0]).exp()).sum()
 print(f"∫ q(z|x) p(z) dz = {wrong:.3f}     log p(x) = {log_p.item():.3f}")
-checks.fails(lambda: torch.allclose(wrong, log_p, atol=0.05), what="∫ q(z|x) p(z) dz is log p(x)")
+checks.fails(lambda: torch.allclose(wrong, log_p, atol=0.05),
+             what="∫ q(z|x) p(z) dz is log p(x)")
 right = (weight * log_p).sum()
 checks.close(right, log_p.squeeze(), what="∫ q(z|x) log p(x) dz is log p(x)", atol=1e-6)
 
@@ -331,8 +365,10 @@ def bent(theta):
 
 
 x, z = torch.linspace(-1.5, 14, 621).double()[:, None], line[::20]  # both on a grid
-share = vae.log_evidence_on_grid(x, bent(1.0), toy_prior, z).softmax(0)  # endless data from θ = 1: p(x) on the grid
-middle, width = torch.cartesian_prod(torch.linspace(-3, 3, 61), torch.linspace(0.08, 1.2, 15)).double().T[..., None]
+# endless data from θ = 1: p(x) on the grid
+share = vae.log_evidence_on_grid(x, bent(1.0), toy_prior, z).softmax(0)
+middle, width = torch.cartesian_prod(torch.linspace(-3, 3, 61),
+                                     torch.linspace(0.08, 1.2, 15)).double().T[..., None]
 candidates = Normal(middle, width)  # 915 Gaussians q(z)
 weight = candidates.log_prob(z[:, 0]).softmax(1)  # each one on the grid, (915, G)
 thetas, evidence, bound = torch.linspace(0.4, 1.4, 11).double(), [], []
@@ -341,19 +377,24 @@ for theta in thetas:
     evidence.append(share @ log_joint.logsumexp(1).add(math.log(0.04)))
     bound.append(share @ (log_joint @ weight.T + candidates.entropy().T).amax(1))
 tops = [thetas[torch.stack(curve).argmax()].item() for curve in (evidence, bound)]
-checks.true(torch.stack(bound) < torch.stack(evidence), what="the bound stays below for every θ")
+checks.true(torch.stack(bound) < torch.stack(evidence),
+            what="the bound stays below for every θ")
 checks.true(abs(tops[0] - 1) < 0.05, what="log p is highest where the data were made")
 checks.true(tops[1] < 0.85, what="the bound is highest elsewhere, at a flatter decoder")
-checks.true((bound[6] < bound[5]) & (bound[6] < bound[7]), what="at θ = 1, with two equal bumps, the bound has a dent")
+checks.true((bound[6] < bound[5]) & (bound[6] < bound[7]),
+            what="at θ = 1, with two equal bumps, the bound has a dent")
 
 # %%
 fig, ax = plt.subplots(figsize=(6.5, 2.7))
-for label, curve, top in zip(("log p(x)", "bound, best Gaussian q"), (evidence, bound), tops, strict=True):
+for label, curve, top in zip(("log p(x)", "bound, best Gaussian q"), (evidence, bound), tops,
+                             strict=True):
     (drawn,) = ax.plot(thetas, curve, label=f"{label}: highest at θ = {top:.1f}")
     ax.plot(top, torch.stack(curve).amax(), "o", color=drawn.get_color())
-ax.set(xlabel="θ, the bend of the decoder", ylabel="mean over the data [nats]", title="Two curves, two different tops")
+ax.set(xlabel="θ, the bend of the decoder", ylabel="mean over the data [nats]",
+       title="Two curves, two different tops")
 ax.legend()
-plots.show(fig, alt="The mean log-evidence and the mean bound as functions of theta; the bound has its top at a smaller theta.")
+plots.show(fig)
+# alt: The mean log-evidence and the mean bound as functions of theta; the bound has its top at a smaller theta.
 
 # %% [markdown]
 # The data were made at $\theta=1$, and there the likelihood is highest, as minimising $\mathrm{KL}$ must have it. The
@@ -377,32 +418,40 @@ plots.show(fig, alt="The mean log-evidence and the mean bound as functions of th
 generator = torch.Generator().manual_seed(3)
 W, b, sigma = torch.randn(6, 2, generator=generator).double(), torch.ones(6).double(), 0.7
 x = torch.randn(5, 6, generator=generator).double()
-q = Independent(Normal(0.3 * torch.ones(5, 2).double(), 0.5), 1)  # some guess, the same for every x
+# some guess, the same for every x
+q = Independent(Normal(0.3 * torch.ones(5, 2).double(), 0.5), 1)
 log_p = vae.linear_gaussian_evidence(W, b, sigma).log_prob(x)
 posterior = vae.linear_gaussian_posterior(x, W, b, sigma)
 gap = kl_divergence(MultivariateNormal(q.mean, torch.diag_embed(q.variance)), posterior)
-checks.close(log_p - vae.linear_gaussian_elbo(x, q, W, b, sigma), gap, what="gap = KL(q || posterior)", atol=1e-6, rtol=1e-9)
+checks.close(log_p - vae.linear_gaussian_elbo(x, q, W, b, sigma), gap,
+             what="gap = KL(q || posterior)", atol=1e-6, rtol=1e-9)
 precision = posterior.precision_matrix.diagonal(dim1=-2, dim2=-1)
-mean, scale = posterior.mean.clone().requires_grad_(), precision.rsqrt().clone().requires_grad_()
+mean, scale = (v.clone().requires_grad_() for v in (posterior.mean, precision.rsqrt()))
 nearest = log_p - vae.linear_gaussian_elbo(x, Independent(Normal(mean, scale), 1), W, b, sigma)
-checks.true((nearest > 0) & (nearest < gap), what="the best diagonal q is closer, but not at the posterior")
+checks.true((nearest > 0) & (nearest < gap),
+            what="the best diagonal q is closer, but not at the posterior")
 slopes = torch.autograd.grad(nearest.sum(), (mean, scale))
-checks.close(torch.cat(slopes), torch.zeros(10, 2), what="its gap has slope zero: no diagonal q is better", atol=1e-9)
+checks.close(torch.cat(slopes), torch.zeros(10, 2),
+             what="its gap has slope zero: no diagonal q is better", atol=1e-9)
 
 # %% [markdown]
 # The bound of a `VAE` is an estimate from one draw of $z$. Here we can hold its mean against the exact number.
 
 # %% verifies=["4.5"]
 linear = vae.VAE(lambda x: Independent(Normal(0.3 * torch.ones(len(x), 2).double(), 0.5), 1),
-                 lambda z: Independent(Normal(z @ W.T + b, sigma), 1), vae.StandardNormal(2).double(), beta=3.0)
+                 lambda z: Independent(Normal(z @ W.T + b, sigma), 1),
+                 vae.StandardNormal(2).double(), beta=3.0)
 rows = x.repeat(20_000, 1)
 exact = vae.linear_gaussian_elbo(x, q, W, b, sigma)
-checks.monte_carlo(linear.elbo(rows).view(-1, 5), exact, what="the ELBO of one draw is right on average")
+checks.monte_carlo(linear.elbo(rows).view(-1, 5), exact,
+                   what="the ELBO of one draw is right on average")
 terms = linear.loss(rows)
 price = kl_divergence(q, linear.prior())  # (5,)
 checks.close(terms["kl"], price.mean(), what="(4.5): its price is the KL to the prior")
-checks.close(terms["reconstruction"], (exact + price).mean(), what="(4.5): what is left is the reconstruction", rtol=0.02)
-checks.close(terms["loss"], 3 * terms["kl"] - terms["reconstruction"], what="the loss is β KL − reconstruction, β = 3")
+checks.close(terms["reconstruction"], (exact + price).mean(),
+             what="(4.5): what is left is the reconstruction", rtol=0.02)
+checks.close(terms["loss"], 3 * terms["kl"] - terms["reconstruction"],
+             what="the loss is β KL − reconstruction, β = 3")
 
 # %% [markdown]
 # ## 4.4 The price of a code
@@ -426,11 +475,14 @@ checks.close(terms["loss"], 3 * terms["kl"] - terms["reconstruction"], what="the
 # %% verifies=["4.7"] tags=["nbval-check-output"]
 mu, log_var = torch.randn(4, 3).double(), torch.randn(4, 3).double()
 q = Normal(mu, (log_var / 2).exp())
-closed = vae.gaussian_kl(mu, log_var)  # (4.7), one number per latent; you write it yourself in exercise 4.1
+# (4.7), one number per latent; you write it yourself in exercise 4.1
+closed = vae.gaussian_kl(mu, log_var)
 checks.close(closed, kl_divergence(q, Normal(0.0, 1.0)), what="(4.7) is torch's KL", rtol=1e-9)
 z = q.sample((50_000,))
-checks.monte_carlo(q.log_prob(z) - Normal(0.0, 1.0).log_prob(z), closed, what="and Monte Carlo's")
-checks.fails(lambda: torch.allclose(2 * closed, kl_divergence(q, Normal(0.0, 1.0))), what="without the ½ it is torch's KL")
+checks.monte_carlo(q.log_prob(z) - Normal(0.0, 1.0).log_prob(z), closed,
+                   what="and Monte Carlo's")
+checks.fails(lambda: torch.allclose(2 * closed, kl_divergence(q, Normal(0.0, 1.0))),
+             what="without the ½ it is torch's KL")
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(9, 2.9), sharey=True)
@@ -440,7 +492,8 @@ axes[0].set(xlabel="μ", ylabel="nats", title="½ μ²: far from the origin cost
 axes[1].plot(s, (s**2 - 2 * s.log() - 1) / 2)
 axes[1].axvline(1, color="gray", linestyle=":")
 axes[1].set(xlabel="σ", title="½ (σ² − log σ² − 1): too vague and too precise cost")
-plots.show(fig, alt="A parabola in mu, and a curve in sigma with its minimum, zero, at sigma equal to one.")
+plots.show(fig)
+# alt: A parabola in mu, and a curve in sigma with its minimum, zero, at sigma equal to one.
 
 # %% [markdown]
 # ### Exercise 4.1 (1 point): the KL of a Gaussian
@@ -474,26 +527,29 @@ check("4.1", kl_to_standard_normal)
 # at $\sigma = 1$ there is no room left for a signal, and the code says nothing.
 
 # %% verifies=["4.8"]
-def capacity(s, noise):
-    return 0.5 * math.log(1 + s**2 / noise**2)
-
-
-for s, noise in ((1.0, 0.5), (2.0, 1.0), (0.5, 2.0), (3.0, 0.2)):  # what z tells about the signal: E log q(z|x)/q(z)
+capacity = lambda s, noise: 0.5 * math.log(1 + s**2 / noise**2)
+# what z tells about the signal: E log q(z|x)/q(z)
+for s, noise in ((1.0, 0.5), (2.0, 1.0), (0.5, 2.0), (3.0, 0.2)):
     signal = Normal(0.0, s).sample((200_000,)).double()
     z = Normal(signal, noise).sample()
     told = Normal(signal, noise).log_prob(z) - Normal(0.0, math.hypot(s, noise)).log_prob(z)
-    checks.monte_carlo(told, capacity(s, noise), what=f"s = {s}, σ = {noise}: {capacity(s, noise):.3f} nats are told")
-for noise in (0.1, 0.5, 0.9):  # with s² + σ² = 1 all codes together are N(0, 1), and the price is what is told
+    checks.monte_carlo(told, capacity(s, noise),
+                       what=f"s = {s}, σ = {noise}: {capacity(s, noise):.3f} nats are told")
+# with s² + σ² = 1 all codes together are N(0, 1), and the price is what is told
+for noise in (0.1, 0.5, 0.9):
     s = math.sqrt(1 - noise**2)
     signal = Normal(0.0, s).sample((200_000, 1)).double()
     price = vae.gaussian_kl(signal, torch.full_like(signal, 2 * math.log(noise))).squeeze(1)
-    checks.monte_carlo(price, capacity(s, noise), what=f"σ = {noise}: the mean KL is {capacity(s, noise):.3f} nats too")
-checks.close(vae.gaussian_kl(torch.zeros(1), torch.zeros(1)), 0.0, what="σ = 1 and no signal: no price, no information")
+    checks.monte_carlo(price, capacity(s, noise),
+                       what=f"σ = {noise}: the mean KL is {capacity(s, noise):.3f} nats too")
+checks.close(vae.gaussian_kl(torch.zeros(1), torch.zeros(1)), 0.0,
+             what="σ = 1 and no signal: no price, no information")
 names, noise = torch.arange(0, 10.01, 0.01), 1.0
 heard = names + noise * torch.randn(2_000, len(names))
 right = ((heard - names).abs() < 0.005).double().mean()
 print(f"1,001 names, noise 1: the nearest name is right in {right:.2%} of the cases")
-print(f"the channel has room for at most about exp(I) = {math.exp(capacity(names.std(), noise)):.1f} names")
+print(f"the channel has room for at most about exp(I) = "
+      f"{math.exp(capacity(names.std(), noise)):.1f} names")
 
 # %% [markdown]
 # ## 4.5 Gradients through a draw
@@ -506,11 +562,15 @@ print(f"the channel has room for at most about exp(I) = {math.exp(capacity(names
 # %%
 x, theta, phi = torch.tensor([2.0, 1.3, 0.5]).double().requires_grad_().unbind()
 z = Normal(phi, 0.8).sample((100_000,))  # a draw: from here on z is a number
-by_theta, by_phi = torch.autograd.grad(Normal(theta * z, 1.0).log_prob(x).mean(), (theta, phi), materialize_grads=True)
-true_theta, true_phi = torch.autograd.grad(-((x - theta * phi) ** 2 + 0.64 * theta**2) / 2, (theta, phi))
-print(f"θ: {by_theta:.2f}, in truth {true_theta:.2f}      φ: {by_phi:.2f}, in truth {true_phi:.2f}")
+by_theta, by_phi = torch.autograd.grad(Normal(theta * z, 1.0).log_prob(x).mean(), (theta, phi),
+                                       materialize_grads=True)
+true_theta, true_phi = torch.autograd.grad(-((x - theta * phi) ** 2 + 0.64 * theta**2) / 2,
+                                           (theta, phi))
+print(f"θ: {by_theta:.2f}, in truth {true_theta:.2f}      φ: {by_phi:.2f}, in truth "
+      f"{true_phi:.2f}")
 checks.close(by_theta, true_theta, what="for θ: draw, then differentiate", atol=0.05)
-checks.fails(lambda: torch.allclose(by_phi, true_phi, atol=0.05), what="for φ, draw, then differentiate, is right as well")
+checks.fails(lambda: torch.allclose(by_phi, true_phi, atol=0.05),
+             what="for φ, draw, then differentiate, is right as well")
 
 # %% [markdown]
 # This is why it matters which letter belongs to which network. For $\theta$ nothing special is needed. For $\phi$ the
@@ -533,12 +593,14 @@ eps = torch.randn(100_000).double()
 z = mu + sigma * eps
 value, slope = (z - 2) ** 2, 2 * (z - 2)  # f and f'; E f = (mu - 2)² + sigma²
 pathwise = torch.stack([slope, slope * eps], dim=1)
-score_fn = value[:, None] * torch.stack([(z - mu) / sigma**2, ((z - mu) ** 2 - sigma**2) / sigma**3], dim=1)
+score_fn = value[:, None] * torch.stack([(z - mu) / sigma**2,
+                                         ((z - mu) ** 2 - sigma**2) / sigma**3], dim=1)
 exact = torch.stack([2 * (mu - 2), 2 * sigma])
 checks.monte_carlo(pathwise, exact, what="(4.9): reparameterised gradient, d/dμ and d/dσ")
 checks.monte_carlo(score_fn, exact, what="(4.10): score-function gradient, the same mean")
 ratio = (score_fn.var(0) / pathwise.var(0)).tolist()
-print(f"variance, score function over reparameterised: {ratio[0]:.1f} times for μ, {ratio[1]:.1f} times for σ")
+print(f"variance, score function over reparameterised: {ratio[0]:.1f} times for μ, "
+      f"{ratio[1]:.1f} times for σ")
 checks.true(min(ratio) > 5, what="the score function scatters more than five times as much")
 
 # %% [markdown]
@@ -546,22 +608,27 @@ checks.true(min(ratio) > 5, what="the score function scatters more than five tim
 # derivative of the exact ELBO of the linear model.
 
 # %% verifies=["4.9"]
-numbers = torch.tensor([[0.3, -0.6], [-1.4, 0.2]]).double().requires_grad_()  # μ and log σ² of the encoder
-encode = lambda x: Independent(Normal(numbers[0].expand(len(x), 2), (numbers[1] / 2).exp()), 1)  # noqa: E731
+# μ and log σ² of the encoder
+numbers = torch.tensor([[0.3, -0.6], [-1.4, 0.2]]).double().requires_grad_()
+encode = lambda x: Independent(Normal(numbers[0].expand(len(x), 2), (numbers[1] / 2).exp()), 1)
 five = torch.randn(5, 6).double()
 loss = vae.VAE(encode, linear.decoder, linear.prior).loss(five.repeat(20_000, 1))["loss"]
 elbo = vae.linear_gaussian_elbo(five, encode(five), W, b, sigma).mean()
 by_draws, by_hand = (torch.autograd.grad(target, numbers)[0] for target in (loss, -elbo))
-checks.close(by_draws, by_hand, what="the loss sends the encoder the gradient of the exact ELBO", rtol=0.05, atol=0.1)
+checks.close(by_draws, by_hand,
+             what="the loss sends the encoder the gradient of the exact ELBO", rtol=0.05,
+             atol=0.1)
 
 # %%
 fig, ax = plt.subplots(figsize=(6.5, 2.7))
 for name, g in {"score function": score_fn, "reparameterised": pathwise}.items():
     ax.hist(g[:, 0], bins=120, range=(-16, 4), alpha=0.65, label=name, density=True)
 ax.axvline(exact[0], color="black", linestyle=":", label="true gradient")
-ax.set(xlabel="one-draw estimate of the gradient by μ", ylabel="density", title="Same mean, different scatter")
+ax.set(xlabel="one-draw estimate of the gradient by μ", ylabel="density",
+       title="Same mean, different scatter")
 ax.legend()
-plots.show(fig, alt="Histograms of single-draw gradients: a hill around −3, and a peak just above 0 with a long flat tail to the left.")
+plots.show(fig)
+# alt: Histograms of single-draw gradients: a hill around −3, and a peak just above 0 with a long flat tail to the left.
 
 # %% [markdown]
 # The tall peak is the score function: half of its draws are positive, although the true gradient is −3. Rare, hugely
@@ -592,19 +659,28 @@ def gradients(n_latents, n=20_000, group=4):
     groups = f.view(-1, group)
     others = ((groups.sum(1, keepdim=True) - groups) / (group - 1)).flatten()
     everyone = groups.mean(1, keepdim=True).expand(-1, group).flatten()
-    return {"score function": f * score, "score function − baseline of 3 other draws": (f - others) * score,
-            "reparameterised": 2 * (z[:, 0] - 2), "own draw in the baseline": (f - everyone) * score}
+    return {"score function": f * score,
+            "score function − baseline of 3 other draws": (f - others) * score,
+            "reparameterised": 2 * (z[:, 0] - 2),
+            "own draw in the baseline": (f - everyone) * score}
 
 
+# %%
 sizes = (1, 2, 4, 8, 16, 32, 64)
 drawn = [gradients(n_latents) for n_latents in sizes]
 biased = [row.pop("own draw in the baseline") for row in drawn]
 scatter = {name: [row[name].var().item() for row in drawn] for name in drawn[0]}
-every = torch.stack([g for row in drawn[:3] for g in row.values()], dim=1)  # with more latents it scatters too much
-checks.monte_carlo(every, -3.0, what=f"(4.9), (4.10): all {every.shape[1]} means are 2 (μ − 2) = −3", resolution=2.5)
-checks.fails(lambda: checks.monte_carlo(biased[0], -3.0, what=""), what="with its own draw in the baseline the mean is right too")
-plain, calmed, slopes = (values[-1] / values[-2] for values in scatter.values())  # from 32 latents to 64
-checks.true(plain > 3.3, what=f"score function: twice the latents, {plain:.1f} times the variance")
+# with more latents it scatters too much
+every = torch.stack([g for row in drawn[:3] for g in row.values()], dim=1)
+checks.monte_carlo(every, -3.0,
+                   what=f"(4.9), (4.10): all {every.shape[1]} means are 2 (μ − 2) = −3",
+                   resolution=2.5)
+checks.fails(lambda: checks.monte_carlo(biased[0], -3.0, what=""),
+             what="with its own draw in the baseline the mean is right too")
+# from 32 latents to 64
+plain, calmed, slopes = (values[-1] / values[-2] for values in scatter.values())
+checks.true(plain > 3.3,
+            what=f"score function: twice the latents, {plain:.1f} times the variance")
 checks.true(1.6 < calmed < 2.5, what=f"with a baseline: {calmed:.1f} times")
 checks.true(0.9 < slopes < 1.1, what=f"reparameterised: {slopes:.1f} times")
 
@@ -612,10 +688,13 @@ checks.true(0.9 < slopes < 1.1, what=f"reparameterised: {slopes:.1f} times")
 fig, ax = plt.subplots(figsize=(6.5, 3))
 for name, values in scatter.items():
     ax.loglog(sizes, values, marker="o", label=name)
-ax.set(xlabel="number of latents", ylabel="variance of one draw", title="The price of not knowing the slope of f")
+ax.set(xlabel="number of latents", ylabel="variance of one draw",
+       title="The price of not knowing the slope of f")
 ax.set_xticks(sizes, sizes)
 ax.legend(fontsize=8)
-plots.show(fig, alt="Variance against latents: the plain score function grows with the square, with a baseline linearly, the other is flat.")
+plots.show(fig)
+# alt: Variance against latents: the plain score function grows with the square, with a baseline linearly, the other is
+# flat.
 
 # %% [markdown]
 # Plainly, the scatter grows with the *square* of the number of latents, because $f$ itself grows with it. A baseline
@@ -649,22 +728,28 @@ check("4.2", draw)
 # trained on `handwriting` by the authors and shipped with the course. They run in your browser. Your own come below.
 
 # %% tags=["widget"]
-finished = {"AE": autoencoder.mlp_autoencoder((1, 28, 28), (400,), latent_dim=2), "VAE": vae.vae_784_400_2()}
+finished = {"AE": autoencoder.mlp_autoencoder((1, 28, 28), (400,), latent_dim=2),
+            "VAE": vae.vae_784_400_2()}
 for name, model in finished.items():
     for part in ("encoder", "decoder"):
-        training.load_weights(shipped.path(f"{name.lower()}_784_400_2_{part}.safetensors"), getattr(model, part))
+        training.load_weights(shipped.path(f"{name.lower()}_784_400_2_{part}.safetensors"),
+                              getattr(model, part))
 
 
 def painter(model):
     """The decoder as a network from codes to grey values, which is what a widget wants."""
-    network = model.decoder if isinstance(model.decoder, nn.Sequential) else nn.Sequential(model.decoder.network, nn.Sigmoid())
+    network = model.decoder
+    if not isinstance(network, nn.Sequential):
+        network = nn.Sequential(network.network, nn.Sigmoid())
     return deepcopy(network).cpu()
 
 
 known_x, known_y = images.to_float(known.test.images).cpu(), known.test.labels.cpu()
 with torch.no_grad():
-    codes = {"AE": finished["AE"].encoder(known_x), "VAE": finished["VAE"].encoder(images.binarise(known_x)).mean}
-widgets.latent_explorer({name: painter(model) for name, model in finished.items()}, codes, known_y)
+    codes = {"AE": finished["AE"].encoder(known_x),
+             "VAE": finished["VAE"].encoder(images.binarise(known_x)).mean}
+widgets.latent_explorer({name: painter(model) for name, model in finished.items()}, codes,
+                        known_y)
 
 # %% [markdown]
 # The network is the one of the notes: 784 pixels, 400 hidden units, **four** outputs (two means, two log-variances),
@@ -694,11 +779,14 @@ def smooth(curve, width=25):
 fig, axes = plt.subplots(1, 2, figsize=(9, 2.9))
 axes[0].plot(smooth(-history["reconstruction"]), label="−reconstruction")
 axes[0].plot(smooth(history["loss"]), label="−ELBO")
-axes[0].set(xlabel="training step", ylabel="nats per image", title="Reconstruction and the whole bound")
+axes[0].set(xlabel="training step", ylabel="nats per image",
+            title="Reconstruction and the whole bound")
 axes[0].legend()
 axes[1].plot(smooth(history["kl"]), color=plots.PALETTE[2])
-axes[1].set(xlabel="training step", ylabel="nats per image", title="KL: the price of the code", ylim=(0, None))
-plots.show(fig, alt="Left: −reconstruction and −ELBO fall, the KL is the distance between them. Right: the KL during training.")
+axes[1].set(xlabel="training step", ylabel="nats per image", title="KL: the price of the code",
+            ylim=(0, None))
+plots.show(fig)
+# alt: Left: −reconstruction and −ELBO fall, the KL is the distance between them. Right: the KL during training.
 reveal("4.3", history["kl"][-25:].mean())
 
 # %% [markdown]
@@ -717,7 +805,8 @@ def evaluate(model, x, k=100):
     x = x[:n_judged]
     with training.evaluating(model):
         elbo = torch.cat([model.elbo(part) for part in x.split(500)]).mean()
-        tight = torch.cat([model.importance_weighted_bound(part, k) for part in x.split(10)]).mean()
+        tight = torch.cat([model.importance_weighted_bound(part, k)
+                           for part in x.split(10)]).mean()
     return -elbo.item(), -tight.item()
 
 
@@ -729,7 +818,8 @@ n_ticks, n_exact = {"smoke": (81, 4), "class": (241, 6), "full": (401, 50)}[budg
 with training.evaluating(vae2):
     some = test_x[:n_exact]
     q = vae2.encoder(some)
-    reach = (q.mean.abs() + 5 * q.stddev).max().item()  # wide enough for the posteriors of these images
+    # wide enough for the posteriors of these images
+    reach = (q.mean.abs() + 5 * q.stddev).max().item()
     ticks = torch.linspace(-reach, reach, n_ticks, device=device)
     plane = torch.cartesian_prod(ticks, ticks)  # (G, 2)
     log_joint = vae.log_joint_on_grid(some, vae2.decoder, vae2.prior, plane)
@@ -737,12 +827,19 @@ with training.evaluating(vae2):
     bound = torch.stack([vae2.elbo(some) for _ in range(200)]).mean(0)
     tight = vae2.importance_weighted_bound(some, 1_000)
     guess = q.log_prob(plane[:, None]).T  # log q(z|x) on the grid, (n, G)
-    to_posterior = (guess.softmax(1) * (guess - log_joint + exact[:, None])).sum(1)  # KL(q || posterior)
-print(f"{n_exact} test images:  ELBO {bound.mean():.2f}  ≤  k = 1,000: {tight.mean():.2f}  ≈  grid: {exact.mean():.2f} nats")
+    # KL(q || posterior)
+    to_posterior = (guess.softmax(1) * (guess - log_joint + exact[:, None])).sum(1)
+
+# %%
+print(f"{n_exact} test images:  ELBO {bound.mean():.2f}  ≤  k = 1,000: {tight.mean():.2f}  ≈  "
+      f"grid: {exact.mean():.2f} nats")
 checks.true(bound.mean() < exact.mean(), what="the ELBO is below the integral")
-checks.close((exact - bound).mean(), to_posterior.mean(), what="(4.4), trained: the gap is the KL to the posterior", atol=0.5)
-missing = (exact - tight).median()  # not the mean: an image whose posterior the encoder misses altogether may keep a gap
-checks.close(missing, 0.0, what="for the median image 1,000 importance weights reach the integral", atol=1.0, rtol=0)
+checks.close((exact - bound).mean(), to_posterior.mean(),
+             what="(4.4), trained: the gap is the KL to the posterior", atol=0.5)
+# not the mean: an image whose posterior the encoder misses altogether may keep a gap
+missing = (exact - tight).median()
+checks.close(missing, 0.0, rtol=0, atol=1.0,
+             what="for the median image 1,000 importance weights reach the integral")
 record(vae2_elbo=elbo2, vae2_nll=nll2, vae2_gap=exact.mean() - bound.mean())
 
 # %% [markdown]
@@ -754,9 +851,11 @@ record(vae2_elbo=elbo2, vae2_nll=nll2, vae2_gap=exact.mean() - bound.mean())
 with training.evaluating(vae2):
     codes = vae2.encoder(test_x).mean.cpu()
     quantiles = Normal(0.0, 1.0).icdf(torch.linspace(0.02, 0.98, 17)).to(device)
-    sheet = vae2.decoder(torch.cartesian_prod(-quantiles, quantiles).flip(1)).mean  # rows top to bottom: z2 falls
+    # rows top to bottom: z2 falls
+    sheet = vae2.decoder(torch.cartesian_prod(-quantiles, quantiles).flip(1)).mean
 fig, axes = plt.subplots(1, 2, figsize=(9.6, 4.6))
-dots = axes[0].scatter(codes[:, 0], codes[:, 1], c=test_y.cpu(), cmap=plots.CLASSES, s=5, vmin=-0.5, vmax=9.5)
+dots = axes[0].scatter(codes[:, 0], codes[:, 1], c=test_y.cpu(), cmap=plots.CLASSES, s=5,
+                       vmin=-0.5, vmax=9.5)
 for radius in (1, 2, 3):
     axes[0].add_patch(plt.Circle((0, 0), radius, fill=False, color="black", linestyle=":"))
 axes[0].set(xlim=(-4.8, 4.8), ylim=(-4.8, 4.8), aspect="equal", xlabel="$z_1$", ylabel="$z_2$",
@@ -764,7 +863,9 @@ axes[0].set(xlim=(-4.8, 4.8), ylim=(-4.8, 4.8), aspect="equal", xlabel="$z_1$", 
 fig.colorbar(dots, ax=axes[0], shrink=0.7, label="label (not used)", ticks=range(n_classes),
              boundaries=torch.arange(n_classes + 1) - 0.5)
 plots.draw_images(axes[1], sheet, columns=17, title="decoded quantiles of the prior")
-plots.show(fig, alt="Left: codes around the origin, coloured by class, some outside the third ring. Right: a sheet of digits that morph.")
+plots.show(fig)
+# alt: Left: codes around the origin, coloured by class, some outside the third ring. Right: a sheet of digits that
+# morph.
 
 # %% [markdown]
 # Compare with the plane of chapter 03. The codes now lie around the origin, as the prior asks, and near each other.
@@ -782,9 +883,10 @@ with training.evaluating(vae2):
     digits = range(2 if budget == "smoke" else n_classes)
     candidates = [test_x[test_y == digit][:50] for digit in digits]
     spots = [vae2.encoder(x).mean for x in candidates]
-    few = torch.stack([x[(z - z.median(0).values).norm(dim=1).argmin()] for x, z in zip(candidates, spots, strict=True)])
+    few = torch.stack([x[(z - z.median(0).values).norm(dim=1).argmin()] for x,
+                       z in zip(candidates, spots, strict=True)])
     q = vae2.encoder(few)  # of each digit one that lies in the middle of its class
-log_joint = lambda x, grid: vae.log_joint_on_grid(x, vae2.decoder, vae2.prior, grid.to(device))  # noqa: E731
+log_joint = lambda x, grid: vae.log_joint_on_grid(x, vae2.decoder, vae2.prior, grid.to(device))
 widgets.posterior_lab(painter(vae2), few, log_joint, q.mean, q.stddev, labels=digits)
 
 # %% [markdown]
@@ -837,16 +939,21 @@ check("4.6", small_vae)
 # logistic function $\sigma$: a ReLU without the kink, which ends a little lower after a long training.
 
 # %%
-vae20 = vae.mlp_vae(shape, hidden_dims=(400,), latent_dim=20, activation=nn.SiLU, mean_image=mean_image)
+vae20 = vae.mlp_vae(shape, hidden_dims=(400,), latent_dim=20, activation=nn.SiLU,
+                    mean_image=mean_image)
 fit(vae20, n_steps, "VAE, 20 latents", lr=4e-3, batch_size=128)
-ae20 = autoencoder.mlp_autoencoder(shape, hidden_dims=(400,), latent_dim=20, mean_image=mean_image)
+ae20 = autoencoder.mlp_autoencoder(shape, hidden_dims=(400,), latent_dim=20,
+                                   mean_image=mean_image)
 fit(ae20, n_steps // 2, "autoencoder, 20 latents", lr=2e-3)
 elbo20, nll20 = evaluate(vae20, test_x)
-with training.evaluating(vae20):  # Bayes' wall, measured: 1,000 codes drawn blindly from the prior, as in section 4.2
-    blind = vae.importance_weighted_bound(test_x[:10], lambda x: vae20.prior().expand((len(x),)),
+# Bayes' wall, measured: 1,000 codes drawn blindly from the prior, as in section 4.2
+with training.evaluating(vae20):
+    blind = vae.importance_weighted_bound(test_x[:10],
+                                          lambda x: vae20.prior().expand((len(x),)),
                                           vae20.decoder, vae20.prior, 1_000).mean().item()
     guided = vae20.importance_weighted_bound(test_x[:10], 1_000).mean().item()
-print(f"log p(x) estimated with 1,000 draws: from the prior {blind:.0f}, from the encoder {guided:.0f} nats")
+print(f"log p(x) estimated with 1,000 draws: from the prior {blind:.0f}, from the encoder "
+      f"{guided:.0f} nats")
 record(vae20_elbo=elbo20, vae20_nll=nll20)
 
 # %% [markdown]
@@ -861,23 +968,29 @@ for name in ("handwriting", "mnist"):
     for row in shipped.results(f"latent_{name}.json")["rows"]:
         if "test_neg_elbo" in row:
             nll = f"{row['test_nll']:8.1f}" if "test_nll" in row else f"{'–':>8}"
-            print(f"{row['title']:<43}{name:<13}{row['test_neg_elbo']:8.1f}{nll}{row['n_steps']:8,}")
+            print(
+                f"{row['title']:<43}{name:<13}{row['test_neg_elbo']:8.1f}{nll}"
+                f"{row['n_steps']:8,}")
 print(f"{'yours, 2 latents':<43}{data.name:<13}{elbo2:8.1f}{nll2:8.1f}{n_steps:8,}")
 print(f"{'yours, 20 latents':<43}{data.name:<13}{elbo20:8.1f}{nll20:8.1f}{n_steps:8,}")
 
 # %%
 with training.evaluating(vae20, ae20, vae2):
     x = test_x[:24]
-    back = torch.stack([vae2.decoder(vae2.encoder(x).mean).mean, vae20.decoder(vae20.encoder(x).mean).mean])
+    back = torch.stack([vae2.decoder(vae2.encoder(x).mean).mean,
+                        vae20.decoder(vae20.encoder(x).mean).mean])
     z = torch.randn(24, 20, device=device)
     codes = ae20.encoder(test_x)
-    drawn = [ae20.decoder(codes.mean(0) + codes.std(0) * z), vae20.decoder(z).mean, vae20.decoder(z).sample()]
+    drawn = [ae20.decoder(codes.mean(0) + codes.std(0) * z), vae20.decoder(z).mean,
+             vae20.decoder(z).sample()]
 fig, axes = plt.subplots(2, 3, figsize=(9.6, 5.0))
 titles = ["test images", "back from 2 latents", "back from 20 latents",
-          "autoencoder, random codes", "VAE samples: decoder means", "VAE samples: pixels drawn"]
+          "autoencoder, random codes", "VAE samples: decoder means",
+          "VAE samples: pixels drawn"]
 for ax, sheet, title in zip(axes.flat, [x, *back, *drawn], titles, strict=True):
     plots.draw_images(ax, sheet, columns=6, title=title)
-plots.show(fig, alt="Reconstructions sharpen from 2 to 20 latents; in both panels of random codes some are digits and many are not.")
+plots.show(fig)
+# alt: Reconstructions sharpen from 2 to 20 latents; in both panels of random codes some are digits and many are not.
 
 # %% [markdown]
 # After a class budget the VAE's samples are hardly cleaner than the autoencoder's. Two things are different. Its code
@@ -894,9 +1007,12 @@ plots.show(fig, alt="Reconstructions sharpen from 2 to 20 latents; in both panel
 with training.evaluating(vae20, ae20):
     codes = {"VAE": vae20.encoder(test_x).mean, "AE": ae20.encoder(test_x)}
 question = {"ask": "Guess first: what does one of the sliders of the VAE change?", "right": 2,
-            "options": ["one pixel", "one property, such as slant", "the whole shape, several properties at once"],
-            "answer": "Every slider bends the whole image. The next figure measures which properties it moves."}
-widgets.latent_explorer({"VAE": painter(vae20), "AE": painter(ae20)}, codes, test_y, shape=shape, question=question)
+            "options": ["one pixel", "one property, such as slant",
+                        "the whole shape, several properties at once"],
+            "answer": "Every slider bends the whole image. The next figure measures which "
+                      "properties it moves."}
+widgets.latent_explorer({"VAE": painter(vae20), "AE": painter(ae20)}, codes, test_y,
+                        shape=shape, question=question)
 
 # %% [markdown]
 # ### Which latent found which factor?
@@ -923,19 +1039,26 @@ else:
     shown = ax.imshow(r.T.numpy(), vmin=0, vmax=1, cmap="viridis", aspect="auto")
     ax.set_yticks(range(5), data.factor_names[:5])
     ax.set_xticks(range(20), [f"{value:.1f}" for value in kl_each[order].tolist()], fontsize=8)
-    ax.set(xlabel="latents, sorted by their mean KL [nats]", title="Correlation |r| of latents with true factors")
+    ax.set(xlabel="latents, sorted by their mean KL [nats]",
+           title="Correlation |r| of latents with true factors")
     fig.colorbar(shown, label="|r|")
-    plots.show(fig, alt="Heat map of correlations: a few latents follow slant and pressure, most mix several factors.")
+    plots.show(fig)
+    # alt: Heat map of correlations: a few latents follow slant and pressure, most mix several factors.
 
 # %%
 if data.test.factors is not None:
     with training.evaluating(vae20):
         z = vae20.encoder(images.to_float(fixed.train.images)).mean
-    centre_z, centre_f = z.mean(0), data.train.factors[:, :5].mean(0)  # the map is fitted on the training images
-    linear_map = torch.linalg.pinv(z - centre_z, rtol=1e-4) @ (data.train.factors[:, :5] - centre_f)  # (20, 5)
+    # the map is fitted on the training images
+    centre_z, centre_f = z.mean(0), data.train.factors[:, :5].mean(0)
+    # (20, 5)
+    linear_map = torch.linalg.pinv(z - centre_z,
+                                   rtol=1e-4) @ (data.train.factors[:, :5] - centre_f)
     factors = data.test.factors[:, :5] - centre_f
-    left = (factors - (q.mean - centre_z) @ linear_map).square().sum(0) / factors.square().sum(0)
-    explained = {f"linear_{name}": 1 - value for name, value in zip(data.factor_names, left.tolist(), strict=False)}
+    left = (factors - (q.mean - centre_z)
+            @ linear_map).square().sum(0) / factors.square().sum(0)
+    explained = {f"linear_{name}": 1 - value for name,
+                 value in zip(data.factor_names, left.tolist(), strict=False)}
     record(best_slant_correlation=r[:, 0].max(), **explained)
 
 # %% [markdown]
@@ -950,14 +1073,19 @@ if data.test.factors is not None:
 # %%
 if data.test.factors is not None:
     with training.evaluating(vae20):
-        z, slant = vae20.encoder(images.to_float(fixed.train.images)).mean, data.train.factors[:, 0]
-        direction = ((z - z.mean(0)) * (slant - slant.mean())[:, None]).mean(0) / slant.var()  # change of z per degree
-        chosen = torch.stack([vae20.encoder(test_x).mean[(test_y == digit).nonzero()[0, 0]] for digit in (1, 4, 7)])
+        z = vae20.encoder(images.to_float(fixed.train.images)).mean
+        slant = data.train.factors[:, 0]
+        # change of z per degree
+        direction = ((z - z.mean(0)) * (slant - slant.mean())[:, None]).mean(0) / slant.var()
+        chosen = torch.stack([vae20.encoder(test_x).mean[(test_y == digit).nonzero()[0, 0]]
+                              for digit in (1, 4, 7)])
         steps = torch.tensor([-36.0, -24, -12, 0, 12, 24, 36], device=device)
         moved = chosen[:, None] + steps[:, None] * direction  # (3, 7, 20)
         sheet = vae20.decoder(moved.flatten(0, 1)).mean
-    plots.show(plots.images(sheet, columns=7, title="z moved by what −36° … +36° of slant mean on average", width=5.5),
-               alt="Three digits, each leaning progressively further from left to right.")
+    plots.show(plots.images(sheet, columns=7,
+                            title="z moved by what −36° … +36° of slant mean on average",
+                            width=5.5))
+    # alt: Three digits, each leaning progressively further from left to right.
 
 # %% [markdown]
 # The digits lean, but by less than was asked. The direction is an average over all digits, and far from the codes the
@@ -976,8 +1104,9 @@ with training.evaluating(vae20):
     z = (1 - t) * vae20.encoder(first).mean + t * vae20.encoder(last).mean
     t = t.view(-1, 1, 1, 1)
     sheet = torch.cat([(1 - t) * first + t * last, vae20.decoder(z).mean])
-plots.show(plots.images(sheet, columns=9, title="From a 4 to a 9: through pixels, and through z"),
-           alt="Top: one digit fades while the other appears. Bottom: the digit changes its shape step by step.")
+plots.show(plots.images(sheet, columns=9,
+                        title="From a 4 to a 9: through pixels, and through z"))
+# alt: Top: one digit fades while the other appears. Bottom: the digit changes its shape step by step.
 
 # %% [markdown]
 # Take the two handles yourself, in the plane of the two-latent model. **Guess first:** which pairs of digits have a
@@ -1006,11 +1135,13 @@ def elbo_of(x):
 
 
 letters = handwriting.sample(500, glyphs="AEFHKMNRTWX", size=shape[-1], seed=seed + 1).images
-outsiders = {"letters": images.binarise(images.to_float(letters)).to(device), "digits upside down": test_x[:500].flip(2),
+outsiders = {"letters": images.binarise(images.to_float(letters)).to(device),
+             "digits upside down": test_x[:500].flip(2),
              "noise": torch.rand(500, *shape, device=device).less(test_x.mean()).to(test_x),
              "blank paper": torch.zeros(500, *shape, device=device)}
 inside = elbo_of(test_x[:500])
-areas = {name: metrics.auroc(inside, elbo_of(x.expand(-1, *shape))) for name, x in outsiders.items()}
+areas = {name: metrics.auroc(inside, elbo_of(x.expand(-1, *shape))) for name,
+         x in outsiders.items()}
 for name, value in areas.items():
     print(f"{name:<20} {value:.3f}")
 record(outlier_auroc=areas["letters"])
@@ -1038,21 +1169,25 @@ record(outlier_auroc=areas["letters"])
 # %% verifies=["4.11"]
 x, mean = torch.rand(3, 5).double(), torch.rand(3, 5).double()
 direct = -FixedGaussianHead(nn.Identity(), 0.3)(mean).log_prob(x)
-checks.close(direct, (x - mean).square().sum(1) / (2 * 0.09) + 2.5 * math.log(2 * math.pi * 0.09), what="(4.11)")
+by_hand = (x - mean).square().sum(1) / (2 * 0.09) + 2.5 * math.log(2 * math.pi * 0.09)
+checks.close(direct, by_hand, what="(4.11)")
 believed = math.sqrt(n_pixels / 2)  # the sigma that a mean over the pixels implies
 bug = vae.mlp_vae(shape, (400,), latent_dim=2, head=partial(FixedGaussianHead, scale=believed))
 sane = vae.mlp_vae(shape, (400,), latent_dim=2, head=partial(FixedGaussianHead, scale=0.25))
-grey = lambda x: x  # noqa: E731  (grey images go in as they are)
+grey = lambda x: x  # grey images go in as they are
 curves = {name: fit(model, n_steps // 4, name, prepare=grey) for name, model in
           {"mean over pixels: σ² = D/2": bug, "σ = 0.25": sane}.items()}
 grey_x = images.to_float(data.test.images)
 with training.evaluating(bug, sane):
     sheet = torch.cat([grey_x[:10], bug.decoder(bug.encoder(grey_x[:10]).mean).mean,
                        sane.decoder(sane.encoder(grey_x[:10]).mean).mean])
-plots.show(plots.images(sheet.clamp(0, 1), columns=10, title="Images; with the bug; with σ = 0.25"),
-           alt="The model with the bug shows the same blurry average for all digits; the other draws different blurred digits.")
-bug_kl, sane_kl = (curves[name]["kl"][-20:].mean() for name in ("mean over pixels: σ² = D/2", "σ = 0.25"))
-checks.true(bug_kl < 0.2, what=f"with the bug the code says nothing: KL {bug_kl:.3f} nats, against {sane_kl:.1f} with σ = 0.25")
+plots.show(plots.images(sheet.clamp(0, 1), columns=10,
+                        title="Images; with the bug; with σ = 0.25"))
+# alt: The model with the bug shows the same blurry average for all digits; the other draws different blurred digits.
+bug_kl, sane_kl = (curves[name]["kl"][-20:].mean()
+                   for name in ("mean over pixels: σ² = D/2", "σ = 0.25"))
+checks.true(bug_kl < 0.2, what=f"with the bug the code says nothing: KL {bug_kl:.3f} nats, "
+                               f"against {sane_kl:.1f} with σ = 0.25")
 record(bug_kl=bug_kl, sane_kl=sane_kl)
 
 # %% [markdown]
@@ -1089,11 +1224,13 @@ def climb(head, draw):
     n_steps = 60 if budget == "smoke" else 600
     numbers = torch.zeros(1, 2, requires_grad=True)  # mu and log-variance
     optimizer = torch.optim.Adam([numbers], lr=0.05)
-    batches = iter(lambda: draw(torch.zeros(100, 1)), None)  # the pixel is blank in every image
-    return [-record.loss.item() for record in
-            training.steps(lambda x: -head(numbers).log_prob(x).mean(), optimizer, batches, n_steps)]
+    # the pixel is blank in every image
+    batches = iter(lambda: draw(torch.zeros(100, 1)), None)
+    loss = lambda x: -head(numbers).log_prob(x).mean()
+    return [-step.loss.item() for step in training.steps(loss, optimizer, batches, n_steps)]
 
 
+# %%
 free, floored = GaussianHead(nn.Identity()), GaussianHead(nn.Identity(), min_scale=1 / 256)
 climbs = {"no cure": climb(free, lambda x: x), "dequantised": climb(free, images.dequantise),
           "σ ≥ 1/256": climb(floored, lambda x: x), "both": climb(floored, images.dequantise)}
@@ -1101,12 +1238,16 @@ fig, ax = plt.subplots(figsize=(6.5, 2.9))
 for name, curve in climbs.items():
     ax.plot(curve, label=name)
 ax.axhline(math.log(256), color="black", linestyle=":", label="log 256: a uniform bin")
-ax.set(xlabel="training step", ylabel="log-density of the pixel [nats]", title="A density without a floor has no ceiling")
+ax.set(xlabel="training step", ylabel="log-density of the pixel [nats]",
+       title="A density without a floor has no ceiling")
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-plots.show(fig, alt="The log-density of a blank pixel: without a cure a straight line upwards; with either or both it levels off.")
-checks.true(climbs["no cure"][-1] - climbs["no cure"][-41] > 0.8, what="no cure: at the end still 0.02 nats and more a step")
+plots.show(fig)
+# alt: The log-density of a blank pixel: without a cure a straight line upwards; with either or both it levels off.
+checks.true(climbs["no cure"][-1] - climbs["no cure"][-41] > 0.8,
+            what="no cure: at the end still 0.02 nats and more a step")
 for name in ("dequantised", "σ ≥ 1/256", "both"):
-    checks.true(sum(climbs[name][-50:]) / 50 < math.log(256), what=f"{name}: the mean stays below log 256")
+    checks.true(sum(climbs[name][-50:]) / 50 < math.log(256),
+                what=f"{name}: the mean stays below log 256")
 
 # %% [markdown]
 # Either cure stops the climb. Take both. Dequantising makes the number *mean* something: by Jensen, the mean of
@@ -1115,14 +1256,17 @@ for name in ("dequantised", "σ ≥ 1/256", "both"):
 # narrower than the bin, and then a draw beside it costs many nats at once: those are the spikes.
 
 # %%
-kept = vae.mlp_vae(shape, (100,), latent_dim=5, head=partial(GaussianHead, min_scale=1 / 256), mean_image=mean_image)
-firm = fit(kept, max(n_steps // 5, 60), "Gaussian pixels, learned σ", prepare=images.dequantise, lr=3e-3)
+kept = vae.mlp_vae(shape, (100,), latent_dim=5, head=partial(GaussianHead, min_scale=1 / 256),
+                   mean_image=mean_image)
+firm = fit(kept, max(n_steps // 5, 60), "Gaussian pixels, learned σ",
+           prepare=images.dequantise, lr=3e-3)
 with training.evaluating(kept):
     likelihood_of = kept.decoder(kept.encoder(images.to_float(data.test.images[:5])).mean)
     sheet = torch.cat([images.to_float(data.test.images[:5]), likelihood_of.mean.clamp(0, 1),
                        likelihood_of.stddev / likelihood_of.stddev.max()])
-plots.show(plots.images(sheet, columns=5, width=4, title="Images; learned means; learned σ (dark is large)"),
-           alt="Three rows: digits, blurred means, and the learned sigma: large wherever ink is possible.")
+plots.show(plots.images(sheet, columns=5, width=4,
+                        title="Images; learned means; learned σ (dark is large)"))
+# alt: Three rows: digits, blurred means, and the learned sigma: large wherever ink is possible.
 
 # %% [markdown]
 # ### Why are the samples blurry?
@@ -1139,22 +1283,27 @@ with training.evaluating(vae2):
     train_x = images.to_float(data.train.images)
     q_all = vae2.encoder(images.to_float(fixed.train.images))
     z = q_all.mean[:8]  # eight codes
-    responsibility = q_all.log_prob(z[:, None]).softmax(1)  # q(x|z) over the training images, (8, N)
+    # q(x|z) over the training images, (8, N)
+    responsibility = q_all.log_prob(z[:, None]).softmax(1)
     average = torch.einsum("bn,nchw->bchw", responsibility, train_x)
     decoded = vae2.decoder(z).mean
-toy_x, p_data = torch.randn(50, 4).double(), torch.rand(50).double().softmax(0)  # 50 images, not equally frequent
+# 50 images, not equally frequent
+toy_x, p_data = torch.randn(50, 4).double(), torch.rand(50).double().softmax(0)
 q_toy = torch.rand(50, 3).double().softmax(1)  # q(z|x) over three codes
 best = torch.zeros(3, 4).double().requires_grad_()  # μ(z): find the decoder by its loss alone
-lost = (p_data[:, None] * q_toy * (toy_x[:, None] - best).square().sum(2)).sum()  # E over x and z
+# E over x and z
+lost = (p_data[:, None] * q_toy * (toy_x[:, None] - best).square().sum(2)).sum()
 slope, = torch.autograd.grad(lost, best)
 weight = p_data[:, None] * q_toy / (p_data @ q_toy)  # (4.12), a column for each z
-newton = best.detach() - slope / (2 * (p_data @ q_toy))[:, None]  # the loss is a parabola: one step ends at its bottom
+# the loss is a parabola: one step ends at its bottom
+newton = best.detach() - slope / (2 * (p_data @ q_toy))[:, None]
 checks.close(newton, weight.T @ toy_x, what="(4.12): the best μ(z) is the mean over q(x|z)")
 checks.fails(lambda: torch.allclose(newton, (q_toy / q_toy.sum(0)).T @ toy_x),
              what="weights that forget p_data(x) give the same")
 rows = torch.cat([train_x[:8], average, decoded])
-plots.show(plots.images(rows, columns=8, title="An image; the mean of images that share its code; the decoder"),
-           alt="Rows: sharp digits, averages over similar digits, and decoder outputs that mostly look like the averages.")
+plots.show(plots.images(rows, columns=8,
+                        title="An image; the mean of images that share its code; the decoder"))
+# alt: Rows: sharp digits, averages over similar digits, and decoder outputs that mostly look like the averages.
 
 # %% [markdown]
 # Mostly the two lower rows agree. Where they do not, few images share the code: their average is sharp, but the decoder
@@ -1200,21 +1349,27 @@ plots.show(plots.images(rows, columns=8, title="An image; the mean of images tha
 # This picture is old: *reverse water-filling* (Shannon 1959). Pour water to level $v$; what sticks out is coded.
 
 # %%
-small = nn.functional.adaptive_avg_pool2d(images.to_float(data.train.images[:2_000]), 6).flatten(1).double().cpu()
+some = images.to_float(data.train.images[:2_000])
+small = nn.functional.adaptive_avg_pool2d(some, 6).flatten(1).double().cpu()
 *_, eigenvalues = autoencoder.pca(small, small.shape[1])
 
 
+# %%
 def linear_vae_at(beta, variance, n_latents=7):
-    """Train a linear VAE with this beta and sigma², without sampling; return its rate, distortion, living latents."""
+    """Train a linear VAE with this beta and sigma², without sampling; return its rate,
+    distortion, living latents."""
     model = vae.linear_gaussian_vae(small.shape[1], n_latents, variance**0.5).double()
     encoder, decoder = model.encoder, model.decoder.network
-    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=300 if budget == "smoke" else 1_000, tolerance_change=1e-10,
-                                  line_search_fn="strong_wolfe")  # a direction just below the level dies slowly
+    # many steps: a direction just below the level dies slowly
+    optimizer = torch.optim.LBFGS(
+        model.parameters(), max_iter=300 if budget == "smoke" else 1_000,
+        tolerance_change=1e-10, line_search_fn="strong_wolfe")
 
     def terms():
         q = encoder(small)
         noise = (q.variance @ decoder.weight.square().sum(0)).mean()
-        return kl_divergence(q.base_dist, Normal(0.0, 1.0)).mean(0), autoencoder.squared_error(small, decoder(q.mean)).mean() + noise
+        rate = kl_divergence(q.base_dist, Normal(0.0, 1.0)).mean(0)
+        return rate, autoencoder.squared_error(small, decoder(q.mean)).mean() + noise
 
     def closure():
         optimizer.zero_grad()
@@ -1229,43 +1384,56 @@ def linear_vae_at(beta, variance, n_latents=7):
 
 
 # %% verifies=["4.13"]
-drops = (eigenvalues[:6] / eigenvalues[1:7]).argsort(descending=True)  # set the level where a large step is
+# set the level where a large step is
+drops = (eigenvalues[:6] / eigenvalues[1:7]).argsort(descending=True)
 drops = drops[: 1 if budget == "smoke" else 2]
 for v in (eigenvalues[drops] * eigenvalues[drops + 1]).sqrt().tolist():
     rate, distortion, alive = linear_vae_at(2.0, v / 2)  # β = 2
     R, D = vae.water_filling(eigenvalues, v)
-    checks.close(rate, R, what=f"v = {v:.3f}: rate {rate:.3f} nats as (4.13) predicts", atol=0.02)
-    checks.close(distortion, D, what=f"v = {v:.3f}: distortion {distortion:.3f} as predicted", atol=0.02)
-    checks.true(alive == (eigenvalues > v).sum(), what=f"{alive} directions live, the others died, as predicted")
+    checks.close(rate, R, what=f"v = {v:.3f}: rate {rate:.3f} nats as (4.13) predicts",
+                 atol=0.02)
+    checks.close(distortion, D, what=f"v = {v:.3f}: distortion {distortion:.3f} as predicted",
+                 atol=0.02)
+    checks.true(alive == (eigenvalues > v).sum(),
+                what=f"{alive} directions live, the others died, as predicted")
 (R, D), (R2, D2) = (vae.water_filling(eigenvalues, level) for level in (v, v * (1 + 1e-6)))
-checks.close((D2 - D) / (R2 - R), -2 * v, what="(4.13): the slope of the curve is −2βσ²", rtol=1e-3)
-*_, pixel_eigenvalues = autoencoder.pca(images.to_float(data.train.images).flatten(1), min(n_pixels, len(data.train)))
+checks.close((D2 - D) / (R2 - R), -2 * v, what="(4.13): the slope of the curve is −2βσ²",
+             rtol=1e-3)
+*_, pixel_eigenvalues = autoencoder.pca(images.to_float(data.train.images).flatten(1),
+                                        min(n_pixels, len(data.train)))
 largest = pixel_eigenvalues[0].item()
-checks.true(largest < n_pixels / 2, what=f"the bug of section 4.8: v = {n_pixels / 2:.0f}, the largest eigenvalue is "
+checks.true(largest < n_pixels / 2,
+            what=f"the bug of section 4.8: v = {n_pixels / 2:.0f}, the largest eigenvalue is "
             f"{largest:.1f}: every direction is dead")
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(9.2, 3.1))
 level, n_bars = eigenvalues[4].item() * 0.9, 20
 axes[0].bar(range(1, n_bars + 1), eigenvalues[:n_bars].tolist(), label="eigenvalue λ")
-axes[0].bar(range(1, n_bars + 1), eigenvalues[:n_bars].clamp(max=level).tolist(), label="distortion min(λ, v)")
+axes[0].bar(range(1, n_bars + 1), eigenvalues[:n_bars].clamp(max=level).tolist(),
+            label="distortion min(λ, v)")
 axes[0].axhline(level, color="black", linestyle=":", label="water level v = βσ²")
-axes[0].set(xlabel="principal direction", ylabel="variance", title="Reverse water-filling", xticks=range(1, n_bars + 1, 3))
+axes[0].set(xlabel="principal direction", ylabel="variance", title="Reverse water-filling",
+            xticks=range(1, n_bars + 1, 3))
 axes[0].legend()
 levels = torch.logspace(math.log10(eigenvalues[0]), math.log10(eigenvalues[30]), 60).double()
 R, D = torch.tensor([vae.water_filling(eigenvalues, v) for v in levels]).T
 axes[1].plot(R, D)
-axes[1].set(xlabel="rate R [nats]", ylabel="distortion D", title="Rate–distortion curve of a linear VAE")
-plots.show(fig, alt="Left: eigenvalues as bars, filled with water to a level. Right: distortion falls as the rate grows.")
+axes[1].set(xlabel="rate R [nats]", ylabel="distortion D",
+            title="Rate–distortion curve of a linear VAE")
+plots.show(fig)
+# alt: Left: eigenvalues as bars, filled with water to a level. Right: distortion falls as the rate grows.
 
 # %% [markdown]
 # Now the real, nonlinear thing: the same small network trained with several β.
 
 # %%
-betas = {"smoke": (1, 10), "class": (0.1, 0.3, 1, 3, 10, 30), "full": (0.1, 0.3, 1, 3, 10, 30)}[budget]
+betas = {"smoke": (1, 10), "class": (0.1, 0.3, 1, 3, 10, 30),
+         "full": (0.1, 0.3, 1, 3, 10, 30)}[budget]
 shelf = {}
 for beta in betas:
-    shelf[beta] = vae.mlp_vae(shape, (200,), latent_dim=2, beta=float(beta), mean_image=mean_image)
+    shelf[beta] = vae.mlp_vae(shape, (200,), latent_dim=2, beta=float(beta),
+                              mean_image=mean_image)
     fit(shelf[beta], n_steps // 4, f"β = {beta}", lr=3e-3)
 quantiles = Normal(0.0, 1.0).icdf(torch.linspace(0.03, 0.97, 11)).to(device)
 plane = torch.cartesian_prod(-quantiles, quantiles).flip(1)
@@ -1281,16 +1449,22 @@ with training.evaluating(*shelf.values()):
 fig, axes = plt.subplots(1, 3, figsize=(9.6, 3.3), width_ratios=(1.25, 1, 1))
 axes[0].plot(rates, distortions, marker="o")
 for beta, *point in zip(betas, rates, distortions, strict=True):
-    axes[0].annotate(f"β = {beta}", point, textcoords="offset points", xytext=(5, 5), fontsize=8)
-axes[0].set(xlabel="rate: mean KL [nats]", ylabel="distortion: −reconstruction [nats]", title="Rate and distortion")
+    axes[0].annotate(f"β = {beta}", point, textcoords="offset points", xytext=(5, 5),
+                     fontsize=8)
+axes[0].set(xlabel="rate: mean KL [nats]", ylabel="distortion: −reconstruction [nats]",
+            title="Rate and distortion")
 axes[0].margins(0.25)
 for ax, k in zip(axes[1:], (0, -1), strict=True):
-    plots.draw_images(ax, manifolds[k].flatten(0, 1), columns=11, title=f"the latent plane at β = {betas[k]}")
-plots.show(fig, alt="Distortion falls steeply, then hardly, as the rate rises; at the largest beta the plane shows one blur everywhere.")
+    plots.draw_images(ax, manifolds[k].flatten(0, 1), columns=11,
+                      title=f"the latent plane at β = {betas[k]}")
+plots.show(fig)
+# alt: Distortion falls steeply, then hardly, as the rate rises; at the largest beta the plane shows one blur
+# everywhere.
 record(shelf_low_rate=rates[-1], shelf_high_rate=rates[0])
 
 # %% tags=["widget"]
-widgets.beta_shelf(betas, torch.stack(manifolds), torch.tensor(rates), torch.tensor(distortions))
+widgets.beta_shelf(betas, torch.stack(manifolds), torch.tensor(rates),
+                   torch.tensor(distortions))
 
 # %% [markdown]
 # Training minimises $D+\beta R$ (both in nats). At the best point a small step along the curve changes nothing,
@@ -1320,7 +1494,8 @@ check("4.8", n_active)
 
 # %%
 def refine(model, x, n_steps=150):
-    """The best Gaussian q for each image, found by gradient ascent from the encoder's guess."""
+    """The best Gaussian q for each image, found by gradient ascent from the encoder's
+    guess."""
     with torch.no_grad():
         q = model.encoder(x)
     parameters = [q.mean.clone().requires_grad_(), q.variance.log().clone().requires_grad_()]
@@ -1341,7 +1516,8 @@ def refine(model, x, n_steps=150):
 some = test_x[:n_exact]
 better = refine(vae2, some)
 with training.evaluating(vae2):
-    refined = torch.stack([torch.sub(*vae.elbo_terms(some, lambda x: better, vae2.decoder, vae2.prior)) for _ in range(200)])
+    refined = torch.stack([torch.sub(*vae.elbo_terms(some, lambda x: better, vae2.decoder,
+                                                     vae2.prior)) for _ in range(200)])
 refined = refined.mean(0)
 gaps = {"amortisation: encoder → best Gaussian": (refined - bound).mean().item(),
         "shape: best Gaussian → exact": (exact - refined).mean().item()}
@@ -1367,21 +1543,25 @@ record(amortisation_gap=gaps["amortisation: encoder → best Gaussian"])
 # and no code ever goes.
 
 # %% verifies=["4.14"]
-mus, sds = torch.tensor([-1.5, -0.4, 0.3, 2.0]).double(), torch.tensor([0.3, 0.5, 0.2, 0.6]).double()  # four posteriors
+mus = torch.tensor([-1.5, -0.4, 0.3, 2.0]).double()  # four posteriors
+sds = torch.tensor([0.3, 0.5, 0.2, 0.6]).double()
 axis = torch.linspace(-9, 9, 9_001).double()  # steps of 0.002
 each = Normal(mus[:, None], sds[:, None]).log_prob(axis)  # log q(z|x_i), (4, G)
 
 
 def split(log_aggregate):
     told = (each.exp() * (each - log_aggregate)).sum(1).mean() * 0.002
-    return told, (log_aggregate.exp() * (log_aggregate - Normal(0.0, 1.0).log_prob(axis))).sum() * 0.002
+    to_prior = log_aggregate - Normal(0.0, 1.0).log_prob(axis)
+    return told, (log_aggregate.exp() * to_prior).sum() * 0.002
 
 
 whole = kl_divergence(Normal(mus, sds), Normal(0.0, 1.0)).mean()
 told, waste = split(each.logsumexp(0) - math.log(4))
 checks.close(told + waste, whole, what="(4.14), each part an integral of its own")
-checks.true((0 < told) & (told < math.log(4)), what=f"four images: information {told:.2f} nats, at most log 4")
-checks.fails(lambda: torch.allclose(sum(split(each.logsumexp(0))), whole), what="not divided by N, the parts make the KL too")
+checks.true((0 < told) & (told < math.log(4)),
+            what=f"four images: information {told:.2f} nats, at most log 4")
+checks.fails(lambda: torch.allclose(sum(split(each.logsumexp(0))), whole),
+             what="not divided by N, the parts make the KL too")
 
 # %%
 with training.evaluating(vae20, vae2):
@@ -1394,8 +1574,10 @@ with training.evaluating(vae20, vae2):
         log_q = pairs.logsumexp(2) - math.log(len(q.mean))
         information, waste = (log_q_x - log_q).mean().item(), (log_q - log_prior).mean().item()
         exact_kl = kl_divergence(q, model.prior()).mean()
-        checks.close(information + waste, exact_kl, what=f"(4.14), {name}: the two parts make the KL", atol=0.5)
-        print(f"{name}: KL {exact_kl:.2f} ≈ information {information:.2f} + mismatch {waste:.2f} nats "
+        checks.close(information + waste, exact_kl,
+                     what=f"(4.14), {name}: the two parts make the KL", atol=0.5)
+        print(f"{name}: KL {exact_kl:.2f} ≈ information {information:.2f} + mismatch "
+              f"{waste:.2f} nats "
               f"(information is at most log N = {math.log(len(q.mean)):.2f})")
         mismatch[name] = waste
 record(aggregate_mismatch=mismatch["2 latents"])
@@ -1416,19 +1598,25 @@ with training.evaluating(vae2):
     q = vae2.encoder(images.to_float(fixed.train.images[:5_000]))
     ticks = torch.linspace(-3.5, 3.5, 71, device=device)
     plane = torch.cartesian_prod(ticks, ticks)
-    rows = [q.log_prob(part[:, None]).logsumexp(1) - math.log(len(q.mean)) for part in plane.split(500)]
+    rows = [q.log_prob(part[:, None]).logsumexp(1) - math.log(len(q.mean))
+            for part in plane.split(500)]
     log_p_z = vae2.prior().log_prob(plane)
-    ratio = (torch.cat(rows) - log_p_z).div(math.log(10)).cpu().view(71, 71)  # log10 of q(z) / p(z)
+    # log10 of q(z) / p(z)
+    ratio = (torch.cat(rows) - log_p_z).div(math.log(10)).cpu().view(71, 71)
     mass = log_p_z.softmax(0).cpu().view(71, 71)
 holes = mass[ratio < -1].sum().item()
 fig, ax = plt.subplots(figsize=(5.4, 4))
-shown = ax.imshow(ratio.T.clamp(-2, 2).numpy(), origin="lower", extent=(-3.55, 3.55) * 2, cmap="RdBu", vmin=-2, vmax=2)
-ax.contour(ticks.cpu(), ticks.cpu(), ratio.T.numpy(), levels=[-1], colors="black", linewidths=0.8)
+shown = ax.imshow(ratio.T.clamp(-2, 2).numpy(), origin="lower", extent=(-3.55, 3.55) * 2,
+                  cmap="RdBu", vmin=-2, vmax=2)
+ax.contour(ticks.cpu(), ticks.cpu(), ratio.T.numpy(), levels=[-1], colors="black",
+           linewidths=0.8)
 for radius in (1, 2, 3):
     ax.add_patch(plt.Circle((0, 0), radius, fill=False, color="black", linestyle=":"))
-ax.set(xlabel="$z_1$", ylabel="$z_2$", title=f"Holes (inside the lines, red): {holes:.1%} of the prior's draws")
+ax.set(xlabel="$z_1$", ylabel="$z_2$",
+       title=f"Holes (inside the lines, red): {holes:.1%} of the prior's draws")
 fig.colorbar(shown, ax=ax, label="$\\log_{10}\\, q(z)/p(z)$")
-plots.show(fig, alt="The plane, blue where codes are denser than the prior, red where hardly any code goes; black lines around holes.")
+plots.show(fig)
+# alt: The plane, blue where codes are denser than the prior, red where hardly any code goes; black lines around holes.
 record(prior_in_holes=holes)
 
 # %% [markdown]
@@ -1446,9 +1634,11 @@ record(prior_in_holes=holes)
 k = 50 if budget == "full" and device.type == "cuda" else 5
 iwae = vae.mlp_vae(shape, (200,), latent_dim=10)
 n_iwae = {"smoke": 10, "class": 200, "full": 20_000}[budget]
-fit(iwae, n_iwae, f"IWAE, k = {k}", lr=2e-3, objective=lambda x: -iwae.importance_weighted_bound(x, k).mean())
+fit(iwae, n_iwae, f"IWAE, k = {k}", lr=2e-3,
+    objective=lambda x: -iwae.importance_weighted_bound(x, k).mean())
 same_cost = vae.mlp_vae(shape, (200,), latent_dim=10)
-fit(same_cost, n_iwae * k // 2, "VAE, about the same cost", lr=2e-3)  # half: IWAE's k draws share one encoding
+# half: IWAE's k draws share one encoding
+fit(same_cost, n_iwae * k // 2, "VAE, about the same cost", lr=2e-3)
 judged = {"IWAE": evaluate(iwae, test_x), "VAE": evaluate(same_cost, test_x)}
 for name, (minus_elbo, nll) in judged.items():
     print(f"{name:<5} −ELBO {minus_elbo:7.2f}   −log p, importance weighted {nll:7.2f} nats")
@@ -1493,27 +1683,36 @@ record(iwae_nll=judged["IWAE"][1], iwae_rival_nll=judged["VAE"][1])
 z_e, words = torch.randn(6, 3).double().requires_grad_(), torch.randn(5, 3).double()
 z_q = words[vqvae.nearest_word(z_e, words)]
 slope = torch.randn(6, 3).double()
-loss = (vqvae.straight_through(z_e, z_q) * slope).sum() + 0.25 * vqvae.commitment(z_e, z_q).sum()
-loss.backward()
-checks.close(z_q, words[torch.cdist(z_e.detach(), words).argmin(1)], what="(4.15): the nearest word")
+loss = (vqvae.straight_through(z_e, z_q) * slope).sum()
+(loss + 0.25 * vqvae.commitment(z_e, z_q).sum()).backward()
+checks.close(z_q, words[torch.cdist(z_e.detach(), words).argmin(1)],
+             what="(4.15): the nearest word")
 checks.close(vqvae.straight_through(z_e, z_q), z_q, what="(4.15): forward, it is the word")
-checks.close(z_e.grad, slope + 0.5 * (z_e.detach() - z_q), what="(4.15): the gradient passes, plus the commitment", rtol=1e-9)
+checks.close(z_e.grad, slope + 0.5 * (z_e.detach() - z_q),
+             what="(4.15): the gradient passes, plus the commitment", rtol=1e-9)
 
-encoder = nn.Conv2d(2, 3, 1).double()  # a small model, its decoder N(z_q, ½): does its loss do the same?
-model = vqvae.VQVAE(encoder, FixedGaussianHead(nn.Conv2d(3, 2, 1).double(), 0.5**0.5), vqvae.Codebook(4, 3).double())
+# %% verifies=["4.15"]
+# a small model, its decoder N(z_q, ½): does its loss do the same?
+encoder = nn.Conv2d(2, 3, 1).double()
+model = vqvae.VQVAE(encoder, FixedGaussianHead(nn.Conv2d(3, 2, 1).double(), 0.5**0.5),
+                    vqvae.Codebook(4, 3).double())
 x = torch.rand(6, 2, 2, 2).double()
 got = torch.autograd.grad(model.loss(x)["loss"], list(encoder.parameters()))
 z_e = encoder(x)
 z_q = model.codebook(z_e)[0].detach().requires_grad_()
 near = torch.cdist(z_e.movedim(1, -1).flatten(0, 2), model.codebook.words).amin(1)
-checks.close((z_e - z_q).square().sum(1).flatten(), near.square(), what="(4.15): the codebook gives the nearest word")
-(slope,) = torch.autograd.grad(-model.decoder(z_q).log_prob(x).mean(), z_q)  # what the decoder sends to its input
+checks.close((z_e - z_q).square().sum(1).flatten(), near.square(),
+             what="(4.15): the codebook gives the nearest word")
+# what the decoder sends to its input
+(slope,) = torch.autograd.grad(-model.decoder(z_q).log_prob(x).mean(), z_q)
 stand_in = (slope * z_e).sum() + 0.25 * (z_e - z_q.detach()).square().sum() / len(x)
-for ours, theirs in zip(got, torch.autograd.grad(stand_in, list(encoder.parameters())), strict=True):
+for ours, theirs in zip(got, torch.autograd.grad(stand_in, list(encoder.parameters())),
+                        strict=True):
     checks.close(ours, theirs, what="(4.15): so it is in the loss that is trained", rtol=1e-9)
 
 # %% verifies=["4.16"]
-few = vqvae.conv_vqvae((1, 4, 4), n_words=8, width=4, word_width=3).double()  # 4×4 pixels: one word an image
+# 4×4 pixels: one word an image
+few = vqvae.conv_vqvae((1, 4, 4), n_words=8, width=4, word_width=3).double()
 nn.init.normal_(few.codebook.words)
 for weight in few.parameters():
     nn.init.normal_(weight)
@@ -1523,25 +1722,33 @@ x, every = torch.rand(20, 1, 4, 4).double().round(), torch.arange(8).view(8, 1, 
 with torch.no_grad():
     bound_vq = vqvae.WithPrior(few, word_prior).elbo(x)
     chosen = few.encode(x)[0].flatten()
-    table = torch.stack([few.decode((every,)).log_prob(one.expand(8, 1, 4, 4)) for one in x]) + log_p_word  # (20, 8)
-checks.true(bound_vq <= table.logsumexp(1), what="(4.16) is a lower bound: p(x) is a sum over eight words")
+    # (20, 8)
+    table = torch.stack([few.decode((every,)).log_prob(one.expand(8, 1, 4, 4))
+                         for one in x]) + log_p_word
+checks.true(bound_vq <= table.logsumexp(1),
+            what="(4.16) is a lower bound: p(x) is a sum over eight words")
 log_posterior = table.log_softmax(1)[torch.arange(20), chosen]
-checks.close(table.logsumexp(1) - bound_vq, -log_posterior, what="its gap is −log p(k|x), the KL from a point", rtol=1e-9)
+checks.close(table.logsumexp(1) - bound_vq, -log_posterior,
+             what="its gap is −log p(k|x), the KL from a point", rtol=1e-9)
 
 # %%
 n_words = 16
 vq = vqvae.conv_vqvae(shape, n_words=n_words, width=24, word_width=16)
-vq_history = fit(vq, {"smoke": 40, "class": 500, "full": 20_000}[budget], "VQ-VAE", lr=3e-3, batch_size=64,
+vq_history = fit(vq, {"smoke": 40, "class": 500, "full": 20_000}[budget], "VQ-VAE", lr=3e-3,
+                 batch_size=64,
                  objective=vqvae.with_averaging(vq))
 with training.evaluating(vq):
-    train_codes = torch.cat([vq.encode(part)[0] for part in images.to_float(fixed.train.images).split(500)])
+    train_codes = torch.cat([vq.encode(part)[0]
+                             for part in images.to_float(fixed.train.images).split(500)])
     x = test_x[:10]
     sheet = torch.cat([x, vq.decode(vq.encode(x)).mean])
 grid = tuple(train_codes.shape[1:])
 use = vqvae.perplexity(train_codes, n_words)
-print(f"each image is {grid[0]}×{grid[1]} words out of {n_words}; effective number of words in use: {use:.0f}")
-plots.show(plots.images(sheet, columns=10, title=f"Images, and what {grid[0] * grid[1]} words say about them"),
-           alt="Ten digits and their sharp reconstructions from a grid of words.")
+print(f"each image is {grid[0]}×{grid[1]} words out of {n_words}; effective number of words "
+      f"in use: {use:.0f}")
+plots.show(plots.images(sheet, columns=10,
+                        title=f"Images, and what {grid[0] * grid[1]} words say about them"))
+# alt: Ten digits and their sharp reconstructions from a grid of words.
 
 # %% [markdown]
 # Now the prior. A word number below 16 is four bits, so a grid of words is a small *binary image with four channels*,
@@ -1551,7 +1758,8 @@ plots.show(plots.images(sheet, columns=10, title=f"Images, and what {grid[0] * g
 def pixelcnn_over(grid, n_words, given=None):
     """A PixelCNN that takes a grid of words as a small binary image."""
     shape = vqvae.WordsAsBits.image_shape(n_words, grid)
-    return vqvae.WordsAsBits(PixelCNN(shape, width=48, n_blocks=3, first=5, given=given), n_words)
+    return vqvae.WordsAsBits(PixelCNN(shape, width=48, n_blocks=3, first=5, given=given),
+                             n_words)
 
 
 def fit_prior(prior, codes, description):
@@ -1564,7 +1772,8 @@ def fit_prior(prior, codes, description):
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_prior)
         rows = iter(lambda: torch.randint(len(codes[0]), (32,), device=device), None)
         batches = ([grid[row] for grid in codes] for row in rows)
-        return training.fit(prior.loss, optimizer, batches, n_prior, description=description, scheduler=schedule)
+        return training.fit(prior.loss, optimizer, batches, n_prior, description=description,
+                            scheduler=schedule)
 
     training.cached(description, prior, train)
 
@@ -1576,14 +1785,19 @@ joint = vqvae.WithPrior(vq, prior)
 with training.evaluating(joint):
     vq_elbo = torch.cat([joint.elbo(part) for part in test_x[:500].split(100)]).mean()
     some_words = vq.encode(test_x[:500])
-    parts = vq.decode(some_words).log_prob(test_x[:500]).mean(), prior.log_prob(some_words).mean()
-    from_prior, uniform = prior.sample(20), (torch.randint(n_words, (20, *grid), device=device),)
+    parts = vq.decode(some_words).log_prob(test_x[:500]), prior.log_prob(some_words)
+    parts = [part.mean() for part in parts]
+    from_prior, uniform = prior.sample(20), (torch.randint(n_words, (20, *grid),
+                                                           device=device),)
     sheets = [vq.decode(codes).mean for codes in (uniform, from_prior)]
-print(f"bound in nats: {vq_elbo:.1f} = reconstruction {parts[0]:.1f} + words {parts[1]:.1f};   VAE with 20 latents: {-elbo20:.1f}")
+print(f"bound in nats: {vq_elbo:.1f} = reconstruction {parts[0]:.1f} + words {parts[1]:.1f};  "
+      f" VAE with 20 latents: {-elbo20:.1f}")
 fig, axes = plt.subplots(1, 2, figsize=(7, 3.2))
-for ax, sheet, title in zip(axes, sheets, ("random words", "words from the PixelCNN"), strict=True):
+for ax, sheet, title in zip(axes, sheets, ("random words", "words from the PixelCNN"),
+                            strict=True):
     plots.draw_images(ax, sheet, columns=5, title=title)
-plots.show(fig, alt="Random words decode to rubble; words from the PixelCNN prior decode to connected strokes, some of them digits.")
+plots.show(fig)
+# alt: Random words decode to rubble; words from the PixelCNN prior decode to connected strokes, some of them digits.
 record(vq_elbo=-vq_elbo, vq_words_in_use=use)
 
 # %% [markdown]
@@ -1611,7 +1825,8 @@ check("4.9", quantise)
 # %%
 n_few = 8  # with more words the bottom grid could say everything alone
 two = vqvae.two_level_vqvae(shape, n_words=n_few, width=24)
-fit(two, {"smoke": 10, "class": 400, "full": 20_000}[budget], "VQ-VAE, two levels", lr=3e-3, batch_size=64,
+fit(two, {"smoke": 10, "class": 400, "full": 20_000}[budget], "VQ-VAE, two levels", lr=3e-3,
+    batch_size=64,
     objective=vqvae.with_averaging(two))
 with training.evaluating(two):
     top, bottom = two.encode(test_x[:10])
@@ -1621,18 +1836,22 @@ with training.evaluating(two):
     sheet = torch.cat([test_x[:10], both_grids.mean, wrong_top.mean])
 grids = [tuple(top.shape[1:]), tuple(bottom.shape[1:])]
 with training.evaluating(two):
-    parts = zip(*[two.encode(part) for part in images.to_float(fixed.train.images).split(500)], strict=True)
+    parts = zip(*[two.encode(part) for part in images.to_float(fixed.train.images).split(500)],
+                strict=True)
     two_codes = tuple(torch.cat(part) for part in parts)
 for name, words, size in zip(("top", "bottom"), two_codes, grids, strict=True):
     used = vqvae.perplexity(words, n_few)
-    print(f"{name:<7}{size[0]}×{size[1]} words out of {n_few}; effective number of words in use: {used:.1f}")
+    print(f"{name:<7}{size[0]}×{size[1]} words out of {n_few}; effective number of words in "
+          f"use: {used:.1f}")
 print(f"the top words of another image cost {cost:.0f} nats of reconstruction")
-plots.show(plots.images(sheet, columns=10, title="Images; both grids; the bottom grid with another image's top"),
-           alt="Row 2 reconstructs row 1; row 3 shows what changes when only the top words are exchanged.")
+plots.show(plots.images(sheet, columns=10,
+                        title="Images; both grids; the bottom grid with another image's top"))
+# alt: Row 2 reconstructs row 1; row 3 shows what changes when only the top words are exchanged.
 
 # %%
 given_top = vqvae.WordsFromAbove(n_few, 48, grids[1][0])
-two_prior = vqvae.TopThenBottom(pixelcnn_over(grids[0], n_few), pixelcnn_over(grids[1], n_few, given=given_top))
+two_prior = vqvae.TopThenBottom(pixelcnn_over(grids[0], n_few),
+                                pixelcnn_over(grids[1], n_few, given=given_top))
 fit_prior(two_prior, two_codes, "PixelCNNs over two grids")
 both = vqvae.WithPrior(two, two_prior)
 with training.evaluating(both):
@@ -1642,9 +1861,11 @@ with training.evaluating(both):
     blind = two_prior.bottom.log_prob(some_words[1:], y=some_words[0].roll(1, 0)).mean()
     sheet = two.decode(two_prior.sample(20)).mean
 print(f"bound in nats: two levels {two_elbo:.1f}, one level {vq_elbo:.1f}")
-print(f"the bottom words cost {-seen:.1f} nats given their own top words, {-blind:.1f} given those of another image")
-plots.show(plots.images(sheet, columns=10, title=f"Two levels: samples; bound {two_elbo:.1f} nats"),
-           alt="Twenty samples of the two-level VQ-VAE with its PixelCNN prior.")
+print(f"the bottom words cost {-seen:.1f} nats given their own top words, {-blind:.1f} given "
+      f"those of another image")
+plots.show(plots.images(sheet, columns=10,
+                        title=f"Two levels: samples; bound {two_elbo:.1f} nats"))
+# alt: Twenty samples of the two-level VQ-VAE with its PixelCNN prior.
 record(two_level_elbo=-two_elbo)
 
 # %% [markdown]

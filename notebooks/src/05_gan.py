@@ -16,7 +16,7 @@
 # minutes. Sections marked *Going deeper* start folded; the later chapters do not depend on them.
 
 # %% tags=["parameters"]
-budget: str = "auto"  # smoke (seconds), class (minutes on a laptop), full (what a GPU is for), or auto
+budget: str = "auto"  # smoke (seconds), class (minutes on a laptop), full (for a GPU), or auto
 dataset: str = "handwriting"  # handwriting, mnist, fashion_mnist, kmnist
 seed: int = 0
 device: str = "auto"  # auto, cpu, cuda
@@ -41,7 +41,8 @@ from course_utils.exercises import check, reveal, score
 from course_utils.models import classifier, vae
 from course_utils.models.gan import model as gan
 from course_utils.models.gan import objectives, theory
-from course_utils.models.gan.objectives import Terms, logsigmoid, softplus  # noqa: F401  (for the quoted losses)
+# for the quoted losses
+from course_utils.models.gan.objectives import Terms, logsigmoid, softplus
 from course_utils.nn.mlp import MLP
 
 # %%
@@ -85,14 +86,17 @@ widgets.density_game(Normal(0.0, 1.0))
 
 # %%
 truth = Normal(1.0, 0.6)
-game = gan.GAN(gan.Generator(MLP([1, 24, 24, 1])), gan.Critic(MLP([1, 24, 24]), 24), gan.UniformCodes(1),
+game = gan.GAN(gan.Generator(MLP([1, 24, 24, 1])), gan.Critic(MLP([1, 24, 24]), 24),
+               gan.UniformCodes(1),
                penalty=gan.penalised(0.1))  # keeps the two from circling for ever: section 5.4
 
 
 def play(game, batches, n_rounds, lr=2e-3, betas=(0.5, 0.9)):
     """The loop: yields after each move of either player."""
-    optimizers = [torch.optim.Adam(net.parameters(), lr, betas) for net in (game.critic, game.generator)]
-    yield from training.adversarial_steps(game.critic_loss, game.generator_loss, *optimizers, batches, n_rounds)
+    optimizers = [torch.optim.Adam(net.parameters(), lr, betas)
+                  for net in (game.critic, game.generator)]
+    yield from training.adversarial_steps(game.critic_loss, game.generator_loss, *optimizers,
+                                          batches, n_rounds)
 
 
 def beside(z):
@@ -101,7 +105,8 @@ def beside(z):
 
 
 codes = iter(lambda: game.prior().sample((64,)), None)
-for _ in training.steps(beside, torch.optim.Adam(game.generator.parameters(), 2e-2), codes, 100):
+for _ in training.steps(beside, torch.optim.Adam(game.generator.parameters(), 2e-2), codes,
+                        100):
     pass
 
 # %%
@@ -110,7 +115,8 @@ panels = {}
 
 
 def train_critic_alone(n_steps):
-    for _ in training.steps(game.critic_loss, torch.optim.Adam(game.critic.parameters(), 5e-3), real_batches, n_steps):
+    for _ in training.steps(game.critic_loss, torch.optim.Adam(game.critic.parameters(), 5e-3),
+                            real_batches, n_steps):
         pass
 
 
@@ -132,12 +138,14 @@ line = torch.linspace(-2, 4, 241)[:, None]
 
 
 def draw_game(ax, game, title):
-    """Data, fakes and the critic over the line; below it, where the generator sends evenly spaced codes."""
+    """Data, fakes and the critic over the line; below it, where the generator sends evenly
+    spaced codes."""
     with torch.no_grad():
         fakes, codes = game.sample(20_000)[:, 0], torch.linspace(-1, 1, 21)[:, None]
         sent, believed = game.generator(codes)[:, 0], game.critic(line).sigmoid()
     ax.plot(line, truth.log_prob(line).exp(), "k:", label="$p_\\mathrm{data}$")
-    ax.hist(fakes, bins=80, range=(-2, 4), density=True, color=plots.PALETTE[2], alpha=0.6, label="$p_g$")
+    ax.hist(fakes, bins=80, range=(-2, 4), density=True, color=plots.PALETTE[2], alpha=0.6,
+            label="$p_g$")
     ax.plot(line, believed, "--", color=plots.PALETTE[0], label="$D$")
     for code, place in zip(codes[:, 0], sent):
         ax.annotate("", (place, -0.05), (1 + 2.5 * code, -0.55),
@@ -153,11 +161,13 @@ for ax, (title, state) in zip(axes, panels.items()):
     draw_game(ax, state, title)
 axes[0].set_ylabel("density, probability")
 axes[0].legend(loc="upper left", fontsize=8)
-plots.show(fig, alt="Four panels: fakes beside the data; a critic that falls between the two; fakes that have "
-                    "moved towards the data; fakes on the data, with a critic near one half.")
+plots.show(fig)
+# alt: Four panels: fakes beside the data; a critic that falls between the two; fakes that have moved towards the data;
+# fakes on the data, with a critic near one half.
 with torch.no_grad():
     fakes = game.sample(20_000)
-print(f"data: mean 1.00, sd 0.60     fakes at the end: mean {fakes.mean():.2f}, sd {fakes.std():.2f}")
+print(f"data: mean 1.00, sd 0.60     fakes at the end: mean {fakes.mean():.2f}, sd "
+      f"{fakes.std():.2f}")
 checks.close(fakes.mean(), 1.0, what="in the end the fakes sit where the data are", atol=0.25)
 
 # %% [markdown]
@@ -210,21 +220,26 @@ checks.close(fakes.mean(), 1.0, what="in the end the fakes sit where the data ar
 # and every step of this executed:
 
 # %% verifies=["5.2", "5.3"] tags=["nbval-check-output"]
-x = torch.linspace(-8, 10, 361, dtype=torch.float64)  # p = N(0, 1), q = N(1, 1.4²): our example from here on
-p, q = (Normal(mean, sd).log_prob(x).exp() * (x[1] - x[0]) for mean, sd in ((0.0, 1.0), (1.0, 1.4)))
+# p = N(0, 1), q = N(1, 1.4²): our example from here on
+x = torch.linspace(-8, 10, 361, dtype=torch.float64)
+p, q = (Normal(mean, sd).log_prob(x).exp() * (x[1] - x[0]) for mean,
+        sd in ((0.0, 1.0), (1.0, 1.4)))
 tried = torch.linspace(0.0005, 0.9995, 1_000, dtype=torch.float64)  # every y, at every x
 bracket = p[:, None] * tried.log() + q[:, None] * (1 - tried).log()
 best = theory.optimal_critic(p, q)
-checks.close(tried[bracket.argmax(1)], best, what="(5.2): at each x the best y is p / (p + q)", atol=6e-4)
+checks.close(tried[bracket.argmax(1)], best, what="(5.2): at each x the best y is p / (p + q)",
+             atol=6e-4)
 checks.close(best.logit(), p.log() - q.log(), what="its logit is log p − log q", rtol=1e-9)
 value = p @ best.log() + q @ (1 - best).log()
 js = jensen_shannon(p, q)
-checks.close(value, 2 * js - 2 * math.log(2), what="(5.3): V(D*, G) = 2 JS − 2 log 2", rtol=1e-9)
+checks.close(value, 2 * js - 2 * math.log(2), what="(5.3): V(D*, G) = 2 JS − 2 log 2",
+             rtol=1e-9)
 print(f"JS = {js:.6f}    V(D*, G) = {value:.6f}    at p = q: {-2 * math.log(2):.6f}")
 wiggles = torch.stack([(k * x).sin() for k in (0, 1, 2, 3)]) + 1  # any other critic is worse
 for wiggle in wiggles:
     other = (best.logit() + 0.2 * wiggle).sigmoid()
-    checks.true(p @ other.log() + q @ (1 - other).log() < value, what="another critic has a lower value")
+    checks.true(p @ other.log() + q @ (1 - other).log() < value,
+                what="another critic has a lower value")
 
 # %% [markdown]
 # ### Exercise 5.1 (1 point): the best critic
@@ -286,8 +301,10 @@ table = {
     "logistic": (paid(objectives.minimax, ratio) / 2, math.log(2) - js, 0.59631),
     "square, 0 and 1": (paid(objectives.least_squares, best), 1 / 4 - chi / 8, 0.20700),
     "square, ±1": (paid(plus_minus, 2 * best - 1), 1 - chi / 2, 0.82802),
-    "exponential": (paid(objectives.exponential, ratio / 2) / 2, 1 - theory.squared_hellinger(p, q), 0.89383),
-    "hinge": (paid(objectives.hinge, ratio.sign()) / 2, 1 - theory.total_variation(p, q), 0.65414),
+    "exponential": (paid(objectives.exponential, ratio / 2) / 2,
+                    1 - theory.squared_hellinger(p, q), 0.89383),
+    "hinge": (paid(objectives.hinge, ratio.sign()) / 2, 1 - theory.total_variation(p, q),
+              0.65414),
 }
 for name, (by_critic, closed, known) in table.items():
     print(f"{name:<16} the best critic pays {by_critic:.5f}, in closed form {closed:.5f}")
@@ -295,7 +312,8 @@ for name, (by_critic, closed, known) in table.items():
     checks.close(closed, known, what=f"{name}: as computed elsewhere", atol=2e-4)
 pairs = (p[:, None] * q[None, :]).flatten(), (q[:, None] * p[None, :]).flatten()
 relativistic = jensen_shannon(*pairs) - math.log(2)
-checks.close(-paid(objectives.relativistic, ratio), relativistic, what="relativistic: JS of pairs − log 2", rtol=1e-6)
+checks.close(-paid(objectives.relativistic, ratio), relativistic,
+             what="relativistic: JS of pairs − log 2", rtol=1e-6)
 print(f"{'relativistic':<16} the best value is {relativistic:.5f}")
 
 # %% [markdown]
@@ -309,9 +327,11 @@ print(f"{'relativistic':<16} the best value is {relativistic:.5f}")
 # %%
 seen = (p + q) >= 0.01 * (p + q).max()
 as_probability = {  # how each loss's number is read as the probability "real"
-    "logistic": (objectives.minimax, torch.sigmoid), "square": (objectives.least_squares, lambda a: a),
+    "logistic": (objectives.minimax, torch.sigmoid),
+    "square": (objectives.least_squares, lambda a: a),
     "exponential": (objectives.exponential, lambda a: (2 * a).sigmoid()),
-    "relativistic": (objectives.relativistic, lambda a: (a - (a - ratio)[seen].mean()).sigmoid()),
+    "relativistic": (objectives.relativistic,
+                     lambda a: (a - (a - ratio)[seen].mean()).sigmoid()),
     "hinge": (objectives.hinge, None),
 }
 
@@ -319,7 +339,8 @@ as_probability = {  # how each loss's number is read as the probability "real"
 def train_critic(cost, n_iterations, sizes=(1, 16, 16, 1)):
     """A small network that minimises ``cost(network)`` by L-BFGS."""
     network = MLP(sizes, nn.Tanh).double()
-    optimizer = torch.optim.LBFGS(network.parameters(), max_iter=n_iterations, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(network.parameters(), max_iter=n_iterations,
+                                  line_search_fn="strong_wolfe")
 
     def closure():
         optimizer.zero_grad()
@@ -338,12 +359,15 @@ for name, (loss, read) in as_probability.items():
         a = by_grid(x[:, None])[:, 0]
         reached = paid(loss, a)
     wanted = {"square": 1, "relativistic": 1}.get(name, 2)
-    risk = -relativistic if name == "relativistic" else table.get(name, table["square, 0 and 1"])[1] * wanted
-    checks.close(reached, risk, what=f"{name}: the trained critic pays what (5.4) says", atol=1e-2)
+    risk = table.get(name, table["square, 0 and 1"])[1] * wanted
+    risk = -relativistic if name == "relativistic" else risk
+    checks.close(reached, risk, what=f"{name}: the trained critic pays what (5.4) says",
+                 atol=1e-2)
     if read is not None:
         errors[name] = (read(a) - best)[seen].abs().max()
         critics[name] = read(a)
-        checks.true(errors[name] <= 0.05, what=f"{name}: sup |D − D*| = {errors[name]:.4f} by quadrature")
+        checks.true(errors[name] <= 0.05,
+                    what=f"{name}: sup |D − D*| = {errors[name]:.4f} by quadrature")
 
 # %% [markdown]
 # From samples it is harder. Where $p+q$ is 1 % of its maximum, only a few hundred of 80,000 samples lie, and a network
@@ -365,7 +389,8 @@ def logits_of(network, *sets):
 
 real, fake = torch.randn(n_points).double(), 1 + 1.4 * torch.randn(n_points).double()
 by_samples = train_critic(
-    lambda network: objectives.minimax(*logits_of(network, real, fake)).critic.mean(), 30, sizes=(2, 8, 1))
+    lambda network: objectives.minimax(*logits_of(network, real, fake)).critic.mean(), 30,
+    sizes=(2, 8, 1))
 with torch.no_grad():
     estimated = logits_of(by_samples, x)[0].sigmoid()
     fresh = torch.randn(n_points).double(), 1 + 1.4 * torch.randn(n_points).double()
@@ -376,10 +401,13 @@ sup = (estimated - best)[seen].abs().max()
 estimate = (held_out.mean() + 2 * math.log(2)) / 2
 error = held_out.std() / n_points**0.5 / 2
 print(f"sup |D − D*| from {n_points:,} samples each: {sup:.3f}")
-print(f"JS from the critic, on samples it has not seen: {estimate:.4f} ± {error:.4f}; by quadrature {js:.4f}")
-checks.true(sup <= 0.05, what="a critic trained on samples is D* within 0.05 wherever there are samples")
+print(f"JS from the critic, on samples it has not seen: {estimate:.4f} ± {error:.4f}; by "
+      f"quadrature {js:.4f}")
+checks.true(sup <= 0.05,
+            what="a critic trained on samples is D* within 0.05 wherever there are samples")
 checks.close(estimate, js, what="the critic's value measures JS", atol=1e-2, rtol=0)
-checks.true(estimate <= js + 5 * error, what="held out, it is no larger than JS, up to its standard error")
+checks.true(estimate <= js + 5 * error,
+            what="held out, it is no larger than JS, up to its standard error")
 record(critic_sup=sup, critic_js=estimate)
 
 # %%
@@ -388,13 +416,15 @@ ax.fill_between(x, p / (x[1] - x[0]), color="gray", alpha=0.3, label="$p$")
 ax.fill_between(x, q / (x[1] - x[0]), color=plots.PALETTE[1], alpha=0.3, label="$q$")
 ax.plot(x, best, "k", lw=3, alpha=0.35, label="$D^*$, exact")
 ax.plot(x, estimated, color=plots.PALETTE[0], label="trained on samples")
-ax.plot(x, critics["relativistic"], "--", color=plots.PALETTE[3], label="relativistic, by quadrature")
+ax.plot(x, critics["relativistic"], "--", color=plots.PALETTE[3],
+        label="relativistic, by quadrature")
 for edge in x[seen][[0, -1]]:
     ax.axvline(edge, color="gray", lw=0.8, ls=":")
 ax.set(xlabel="$x$", ylabel="density, probability", xlim=(-5, 7), ylim=(0, 1.05),
        title="A trained critic is D* where there are data (between the dotted lines)")
 ax.legend(loc="upper right", fontsize=8)
-plots.show(fig, alt="Two densities, the exact D* and two trained critics that lie on it between two dotted lines.")
+plots.show(fig)
+# alt: Two densities, the exact D* and two trained critics that lie on it between two dotted lines.
 
 # %% [markdown]
 # The critic's value on samples it has *not* seen is a **lower bound** of $2\,\mathrm{JS}-2\log2$, because no critic
@@ -452,16 +482,19 @@ check("5.3", fitted_critic)
 # %%
 b = torch.linspace(-8, 8, 201, dtype=torch.float64).requires_grad_()
 fig, axes = plt.subplots(1, 2, figsize=(9, 2.8))
-for label, loss in {"minimax, log(1 − D)": objectives.minimax, "non-saturating, −log D": objectives.non_saturating}.items():
+for label, loss in {"minimax, log(1 − D)": objectives.minimax,
+                    "non-saturating, −log D": objectives.non_saturating}.items():
     worth = loss(b.detach() * 0, b).generator - loss(b.detach() * 0, b.detach() * 0).generator
     (slope,) = torch.autograd.grad(worth.sum(), b)
     axes[0].plot(b.detach(), worth.detach(), label=label)
     axes[1].plot(b.detach(), slope, label=label)
-axes[0].set(xlabel="logit of a fake", ylabel="loss − its value at 0 [nats]", title="What the generator pays", ylim=(-6, 6))
+axes[0].set(xlabel="logit of a fake", ylabel="loss − its value at 0 [nats]",
+            title="What the generator pays", ylim=(-6, 6))
 axes[1].set(xlabel="logit of a fake", ylabel="slope", title="How hard it is pulled")
 axes[1].legend(fontsize=8)
-plots.show(fig, alt="Both losses fall with the logit. The slope of the minimax loss vanishes on the left, where fakes "
-                    "are recognised; the slope of the other is −1 there and vanishes on the right.")
+plots.show(fig)
+# alt: Both losses fall with the logit. The slope of the minimax loss vanishes on the left, where fakes are recognised;
+# the slope of the other is −1 there and vanishes on the right.
 
 # %% [markdown]
 # But this game is not zero-sum any more: the critic maximises $V$, and the generator descends something else. The
@@ -506,19 +539,28 @@ def generator_pays(loss, logits):
 # %% verifies=["5.5", "5.6", "5.7"] tags=["nbval-check-output"]
 js_slope = by_q(2 * jensen_shannon(p, q_at))
 kl_slope = by_q(kl_divergence(q_at, p) - 2 * jensen_shannon(p, q_at))
-minimax_held, minimax_answering = (by_q(generator_pays(objectives.minimax, a)) for a in (held, answering))
-usual_held, usual_answering = (by_q(generator_pays(objectives.non_saturating, a)) for a in (held, answering))
+minimax_held, minimax_answering = (by_q(generator_pays(objectives.minimax, a))
+                                   for a in (held, answering))
+usual_held, usual_answering = (by_q(generator_pays(objectives.non_saturating, a))
+                               for a in (held, answering))
 usual_value = math.log(2) + kl_divergence(q_at, p) - kl_divergence(q_at, middle)
-for name, slope in {"minimax, critic held": minimax_held, "minimax, critic answers": minimax_answering,
-                    "non-saturating, held": usual_held, "non-saturating, answers": usual_answering}.items():
+for name, slope in {"minimax, critic held": minimax_held,
+                    "minimax, critic answers": minimax_answering,
+                    "non-saturating, held": usual_held,
+                    "non-saturating, answers": usual_answering}.items():
     print(f"{name:<24} by the mean {slope[0]:.3f}   by the sd {slope[1]:.3f}")
 checks.close(minimax_held, js_slope, what="(5.5): minimax, held, descends 2 JS", atol=1e-9)
-checks.close(minimax_answering, js_slope, what="(5.5): and it makes no difference that D* answers", atol=1e-9)
-checks.close(generator_pays(objectives.non_saturating, held), usual_value, what="(5.6): its value", atol=1e-6)
-checks.close(by_q(usual_value), usual_answering, what="(5.6): and the slope of its value", atol=1e-6)
+checks.close(minimax_answering, js_slope,
+             what="(5.5): and it makes no difference that D* answers", atol=1e-9)
+checks.close(generator_pays(objectives.non_saturating, held), usual_value,
+             what="(5.6): its value", atol=1e-6)
+checks.close(by_q(usual_value), usual_answering, what="(5.6): and the slope of its value",
+             atol=1e-6)
 checks.close(usual_held, kl_slope, what="(5.7): held, it descends KL(q‖p) − 2 JS", atol=1e-9)
-checks.close(usual_held, by_q(2 * kl_divergence(middle, p)), what="(5.7): which is 2 KL(m‖p)", atol=1e-9)
-checks.fails(lambda: torch.allclose(usual_held, usual_answering, atol=0.02), what="value and descent agree")
+checks.close(usual_held, by_q(2 * kl_divergence(middle, p)), what="(5.7): which is 2 KL(m‖p)",
+             atol=1e-9)
+checks.fails(lambda: torch.allclose(usual_held, usual_answering, atol=0.02),
+             what="value and descent agree")
 
 # %% [markdown]
 # Remember the pair (0.886, 0.695) and (0.733, 0.655): the *same* loss, the *same* critic, once with the gradient
@@ -536,17 +578,21 @@ wide = torch.linspace(-24, 26, 1_001, dtype=torch.float64)  # room for wide q
 p_two = two.log_prob(wide.float()).double().exp() * (wide[1] - wide[0])
 places, widths = torch.linspace(-4, 4, 41).double(), torch.linspace(0.3, 4.0, 38).double()
 means, sds = (grid.reshape(-1, 1) for grid in torch.meshgrid(places, widths, indexing="ij"))
-q_all = Normal(means, sds).log_prob(wide).exp() * (wide[1] - wide[0])  # every Gaussian q at once
+# every Gaussian q at once
+q_all = Normal(means, sds).log_prob(wide).exp() * (wide[1] - wide[0])
 m_all = (p_two + q_all) / 2
-for name, cost in {"KL(p‖q), the VAE's direction": kl_divergence(p_two.expand_as(q_all), q_all),
-                   "2 KL(m‖p), non-saturating": 2 * kl_divergence(m_all, p_two.expand_as(q_all)),
+for name, cost in {"KL(p‖q), the VAE's direction": kl_divergence(p_two.expand_as(q_all),
+                                                                 q_all),
+                   "2 KL(m‖p), non-saturating": 2
+                   * kl_divergence(m_all, p_two.expand_as(q_all)),
                    "2 JS, minimax": 2 * jensen_shannon(p_two.expand_as(q_all), q_all)}.items():
     k = cost.argmin()
     print(f"{name:<29} is least at mean {means[k].item():+.1f}, sd {sds[k].item():.2f}")
     if name.startswith("KL"):
         checks.true((means[k].abs() < 0.15) & (sds[k] > 2.5), what="covers both bumps")
     else:
-        checks.true((means[k].abs() > 2.5) & (sds[k] < 1), what="sits on one of two equal bumps")
+        checks.true((means[k].abs() > 2.5) & (sds[k] < 1),
+                    what="sits on one of two equal bumps")
 
 # %% [markdown]
 # ### Labels for the square
@@ -561,12 +607,14 @@ near = torch.tensor([0.1, 1.0], dtype=torch.float64, requires_grad=True)
 q_near = Normal(*near).log_prob(x).exp() * (x[1] - x[0])
 labels_best = (p - q_near) / (p + q_near)
 value = theory.triangular(p, q_near) / 2
-print(f"slope of the value by the mean: {torch.autograd.grad(value, near, retain_graph=True)[0][0]:.4f}")
+print(f"slope of the value by the mean: "
+      f"{torch.autograd.grad(value, near, retain_graph=True)[0][0]:.4f}")
 pulls = {}
 for c in (0.0, 1.0):
     held_labels = labels_best.detach()
     terms = objectives.least_squares(held_labels[:, None], held_labels[None, :], a=-1.0, c=c)
-    pulls[c] = torch.autograd.grad(theory.expected(terms.generator, p, q_near), near, retain_graph=True)[0][0].item()
+    pulls[c] = torch.autograd.grad(theory.expected(terms.generator, p, q_near), near,
+                                   retain_graph=True)[0][0].item()
     print(f"force with c = {c:.0f} by the mean:       {pulls[c]:.4f}")
 checks.true(abs(pulls[0.0]) < 1e-3, what="with c = 0 the force vanishes near the optimum")
 checks.close(pulls[1.0], 0.05, what="with c = 1 it is the distance / 2", atol=1e-3)
@@ -579,7 +627,8 @@ checks.close(pulls[1.0], 0.05, what="with c = 1 it is the distance / 2", atol=1e
 
 # %%
 def walk(sign, n_steps=60):
-    """The mean of q = N(mean, 1) under steps down sign · E_q[log D*], D* held; the data are N(0, 1)."""
+    """The mean of q = N(mean, 1) under steps down sign · E_q[log D*], D* held; the data are
+    N(0, 1)."""
     mean, path = torch.tensor(1.0).double(), []
     for _ in range(n_steps):
         mean = mean.detach().requires_grad_()
@@ -593,15 +642,20 @@ def walk(sign, n_steps=60):
 
 as_printed, negated = walk(+1), walk(-1)
 print(f"descending E log D(G(z)), as printed: the mean goes from 1 to {as_printed[-1]:.1f}")
-print(f"descending −E log D(G(z)):            the mean goes from 1 to {negated[-1]:.2f}, where the data are")
-checks.true(as_printed[-1] > 2 and abs(negated[-1]) < 0.1, what="the printed sign drives fakes away from the data")
+print(f"descending −E log D(G(z)):            the mean goes from 1 to {negated[-1]:.2f}, "
+      f"where the data are")
+checks.true(as_printed[-1] > 2 and abs(negated[-1]) < 0.1,
+            what="the printed sign drives fakes away from the data")
+
+# %%
 agreeable = torch.zeros_like(x, requires_grad=True)  # one free logit for each x
 for _ in range(100):  # climbs E log D(x), and goes down E log(1 − D(G(z)))
-    score_p, score_q = nn.functional.logsigmoid(agreeable), nn.functional.logsigmoid(-agreeable)
+    score_p, score_q = (nn.functional.logsigmoid(v) for v in (agreeable, -agreeable))
     (up,) = torch.autograd.grad((score_p * p - score_q * q).sum() / (p + q).max(), agreeable)
     agreeable = (agreeable + 20 * up).detach().requires_grad_()
 everywhere = agreeable.detach().sigmoid()[seen].min()
-print(f"a critic that climbs E log D(x) and minimises E log(1 − D(G(z))) says at least {everywhere:.3f} everywhere")
+print(f"a critic that climbs E log D(x) and minimises E log(1 − D(G(z))) says at least "
+      f"{everywhere:.3f} everywhere")
 checks.true(everywhere > 0.9, what="that critic calls everything real")
 
 # %% [markdown]
@@ -615,11 +669,13 @@ def one_round(theta, psi, x, z):
 
     theta, psi: numbers as 0-dim tensors; fakes are theta * z, logits are psi * x.
     x, z: (B,), data and codes; the same codes are used for both steps.
-    Returns (theta, psi) after steps of size 0.1 down each player's mean loss: the critic's is the cross-entropy
-    softplus(-real) + softplus(fake), the generator's the non-saturating softplus(-fake), with the critic's new psi.
+    Returns (theta, psi) after steps of size 0.1 down each player's mean loss: the critic's is
+    the cross-entropy softplus(-real) + softplus(fake), the generator's the non-saturating
+    softplus(-fake), with the critic's new psi.
     """
     theta, psi = theta.clone().requires_grad_(), psi.clone().requires_grad_()
-    critic_loss = (nn.functional.softplus(-psi * x) + nn.functional.softplus(psi * theta * z)).mean()
+    critic_loss = (nn.functional.softplus(-psi * x)
+                   + nn.functional.softplus(psi * theta * z)).mean()
     critic_loss.backward()
     new_psi = (psi - 0.1 * psi.grad).detach()
     generator_loss = nn.functional.softplus(-new_psi * theta * z).mean()
@@ -679,22 +735,27 @@ for gamma, gamma_fake in ((0.0, 0.0), (0.4, 0.0), (1.0, 0.0), (0.5, 0.5), (2.0, 
     found = torch.linalg.eigvals(jacobian(gamma, gamma_fake))
     wanted = theory.dirac_eigenvalues(slope_at_zero, gamma + gamma_fake)
     distance = (found[:, None] - wanted[None, :]).abs().amin(1).max()
-    checks.close(distance, 0.0, what=f"(5.10): R1 {gamma}, R2 {gamma_fake}: slowest {found.real.max():+.2f}", atol=1e-6)
+    checks.close(distance, 0.0,
+                 what=f"(5.10): R1 {gamma}, R2 {gamma_fake}: slowest {found.real.max():+.2f}",
+                 atol=1e-6)
 path = theory.dirac_path(0.8, 0.0, 0.3, theory.sigma, 200)
 radius = path.norm(dim=1)
 growth = (1 + 0.3**2 * torch.sigmoid(path.prod(1)).square()).sqrt()
-checks.close(radius[1:], radius[:-1] * growth[:-1], what="(5.9): the radius grows by this factor, to the last digit")
+checks.close(radius[1:], radius[:-1] * growth[:-1],
+             what="(5.9): the radius grows by this factor, to the last digit")
 eta = 0.2
 for gamma in (0.9 * eta * 0.25, 1.1 * eta * 0.25):
     end = theory.dirac_path(1e-3, 0.0, eta, theory.sigma, 2_000, gamma=gamma)[-1].norm() / 1e-3
-    checks.true((end < 1) == (gamma > eta * 0.25), what=f"(5.11): γ = {gamma:.3f}: the radius becomes {end:.2g} times")
+    checks.true((end < 1) == (gamma > eta * 0.25),
+                what=f"(5.11): γ = {gamma:.3f}: the radius becomes {end:.2g} times")
 turns = theory.dirac_path(0.8, 0.0, eta, theory.sigma, 4_000, alternating=True).norm(dim=1)
 checks.true((turns.max() < 1.3 * turns[0]) & (turns[2_000:].max() > 0.9 * turns[:2_000].max()),
             what="alternating steps neither grow nor converge")
 
 # %%
 def one_centred_path(theta, psi, step, n_steps, weight=0.1):
-    """Dirac-GAN with the Wasserstein loss and WGAN-GP's penalty 0.1 (|psi| − 1)²: steps in turns."""
+    """Dirac-GAN with the Wasserstein loss and WGAN-GP's penalty 0.1 (|psi| − 1)²: steps in
+    turns."""
     path = [(theta, psi)]
     for _ in range(n_steps):
         psi = psi + step * (-theta - 2 * weight * (abs(psi) - 1) * math.copysign(1, psi))
@@ -712,24 +773,31 @@ paths = {
 }
 axis = torch.linspace(-2.5, 2.5, 21)
 theta_grid, psi_grid = torch.meshgrid(axis, axis, indexing="xy")
-fields = {name: theory.dirac_field(theta_grid, psi_grid, torch.sigmoid, 1.0 if "R1" in name else 0.0) for name in paths}
-fields["WGAN-GP: cycling"] = (psi_grid, -theta_grid - 0.2 * (psi_grid.abs() - 1) * psi_grid.sign())
+fields = {name: theory.dirac_field(theta_grid, psi_grid, torch.sigmoid,
+                                   1.0 if "R1" in name else 0.0) for name in paths}
+fields["WGAN-GP: cycling"] = (psi_grid,
+                              -theta_grid - 0.2 * (psi_grid.abs() - 1) * psi_grid.sign())
 
 # %%
 fig, axes = plt.subplots(1, 4, figsize=(12, 3.3), sharey=True)
 for ax, (name, path) in zip(axes, paths.items()):
-    ax.streamplot(axis.numpy(), axis.numpy(), *(part.numpy() for part in fields[name]), color="lightgray", density=0.8)
+    ax.streamplot(axis.numpy(), axis.numpy(), *(part.numpy() for part in fields[name]),
+                  color="lightgray", density=0.8)
     ax.plot(*path.T, color=plots.PALETTE[0], lw=1)
     ax.plot(*path[-1], "o", color=plots.PALETTE[3])
     ax.plot(0, 0, "k+", ms=10)
-    ax.set(title=name, xlabel="θ, the fake", xlim=(-2.5, 2.5), ylim=(-2.5, 2.5), aspect="equal")
+    ax.set(title=name, xlabel="θ, the fake", xlim=(-2.5, 2.5), ylim=(-2.5, 2.5),
+           aspect="equal")
 axes[0].set_ylabel("ψ, slope of the critic")
-plots.show(fig, alt="Four vector fields with the path of both players: a growing spiral, a circle, a path into the "
-                    "middle, and a cycle that does not come to rest. Red dots are the ends.")
+plots.show(fig)
+# alt: Four vector fields with the path of both players: a growing spiral, a circle, a path into the middle, and a cycle
+# that does not come to rest. Red dots are the ends.
 late = {name: path[-100:].norm(dim=1) for name, path in paths.items()}
-checks.true(late["at once: growing"].min() > 1.2, what="at once: further away than at the start")
+checks.true(late["at once: growing"].min() > 1.2,
+            what="at once: further away than at the start")
 checks.true(late["R1, γ = 1: arriving"].max() < 1e-3, what="R1 arrives")
-checks.true(late["WGAN-GP: cycling"].max() > 0.3, what="the one-centred penalty does not come to rest")
+checks.true(late["WGAN-GP: cycling"].max() > 0.3,
+            what="the one-centred penalty does not come to rest")
 
 # %% [markdown]
 # So a GAN does not fail to converge because of a bug. Without a penalty it *circles*, in the smallest case there is.
@@ -764,19 +832,24 @@ right = ((cells >= apart[:, None]) & (cells < apart[:, None] + 1)).double()
 right = right / right.sum(1, keepdim=True)
 js_apart = jensen_shannon(left.expand_as(right), right)
 u = torch.rand(5_000).double()
-w_apart = torch.stack([theory.wasserstein_1d(u, torch.rand(5_000).double() + d) for d in apart])
+w_apart = torch.stack([theory.wasserstein_1d(u, torch.rand(5_000).double() + d)
+                       for d in apart])
 reveal("5.5", (js_apart[80] - js_apart[40]).item())
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(9, 2.8))
 axes[0].plot(apart, js_apart, color=plots.PALETTE[2])
 axes[0].axhline(math.log(2), color="gray", ls=":", label="log 2")
-axes[0].set(xlabel="distance of the left ends", ylabel="nats", title="JS: flat as soon as they part", ylim=(0, 0.8))
+axes[0].set(xlabel="distance of the left ends", ylabel="nats",
+            title="JS: flat as soon as they part", ylim=(0, 0.8))
 axes[0].legend()
 axes[1].plot(apart, w_apart, color=plots.PALETTE[3])
-axes[1].set(xlabel="distance of the left ends", ylabel="distance", title="$W_1$: how far mass must travel")
-plots.show(fig, alt="Left: JS rises to log 2 at distance 1 and stays. Right: the Wasserstein distance is a straight line.")
-checks.close(js_apart[apart >= 1], math.log(2), what="JS is log 2 wherever they do not overlap", rtol=1e-6)
+axes[1].set(xlabel="distance of the left ends", ylabel="distance",
+            title="$W_1$: how far mass must travel")
+plots.show(fig)
+# alt: Left: JS rises to log 2 at distance 1 and stays. Right: the Wasserstein distance is a straight line.
+checks.close(js_apart[apart >= 1], math.log(2),
+             what="JS is log 2 wherever they do not overlap", rtol=1e-6)
 checks.close(w_apart, apart, what="W₁ is the distance", atol=0.05)
 
 # %% [markdown]
@@ -800,26 +873,35 @@ checks.close(w_apart, apart, what="W₁ is the distance", atol=0.05)
 from scipy.optimize import linprog
 
 generator = torch.Generator().manual_seed(4)
-here, there = (torch.randn(14, 2, generator=generator).double() + shift for shift in (0.0, 1.5))
+here, there = torch.randn(2, 14, 2, generator=generator).double()
+there = there + 1.5
 cost = torch.cdist(here, there)  # (14, 14)
-rows = torch.kron(torch.eye(14), torch.ones(1, 14)), torch.kron(torch.ones(1, 14), torch.eye(14))
-plan = linprog(cost.flatten().numpy(), A_eq=torch.cat(rows).numpy(), b_eq=[1 / 14] * 28)
+eye, ones = torch.eye(14), torch.ones(1, 14)
+sums = torch.cat([torch.kron(eye, ones), torch.kron(ones, eye)]).numpy()
+plan = linprog(cost.flatten().numpy(), A_eq=sums, b_eq=[1 / 14] * 28)
 w1 = plan.fun
 price = torch.tensor(plan.eqlin.marginals[14:]).double()  # of a place in `there`
 
 
 def potential(points):
-    """A critic made of the prices: f(x) = min over y of ‖x − y‖ − price(y). A minimum of cones is 1-Lipschitz."""
+    """A critic made of the prices: f(x) = min over y of ‖x − y‖ − price(y). A minimum of cones
+    is 1-Lipschitz."""
     return (torch.cdist(points, there) - price).amin(1)
 
 
-checks.close(potential(here).mean() - potential(there).mean(), w1, what=f"(5.12): plan and critic agree: {w1:.4f}", rtol=1e-6)
+checks.close(potential(here).mean() - potential(there).mean(), w1,
+             what=f"(5.12): plan and critic agree: {w1:.4f}", rtol=1e-6)
 anywhere = 4 * torch.rand(400, 2, generator=generator).double() - 1
-steep = (potential(anywhere)[:, None] - potential(anywhere)[None, :]).abs() / torch.cdist(anywhere, anywhere).clamp(min=1e-9)
+rise = (potential(anywhere)[:, None] - potential(anywhere)[None, :]).abs()
+steep = rise / torch.cdist(anywhere, anywhere).clamp(min=1e-9)
 checks.true(steep <= 1 + 1e-6, what="the critic is nowhere steeper than 1")
+
+# %% verifies=["5.12"] tags=["nbval-check-output"]
 line_here, line_there = here[:, :1], there[:, :1]
-on_line = linprog(torch.cdist(line_here, line_there).flatten().numpy(), A_eq=torch.cat(rows).numpy(), b_eq=[1 / 14] * 28)
-checks.close(theory.wasserstein_1d(line_here[:, 0], line_there[:, 0]), on_line.fun, what="on a line: pairs by rank", rtol=1e-6)
+on_line = linprog(torch.cdist(line_here, line_there).flatten().numpy(),
+                  A_eq=sums, b_eq=[1 / 14] * 28)
+checks.close(theory.wasserstein_1d(line_here[:, 0], line_there[:, 0]), on_line.fun,
+             what="on a line: pairs by rank", rtol=1e-6)
 
 # %% [markdown]
 # **How to keep a network from being steep?** *Clipping* its weights (the first WGAN) bounds the steepness by *some*
@@ -841,7 +923,8 @@ def measured(distance, clip=None, n_steps=200):
         penalty = 0 if clip else objectives.one_centred(critic, heap, other).mean()
         return {"loss": terms + penalty, "value": -terms}
 
-    draw = iter(lambda: (0.05 * torch.randn(64, 1), distance + 0.05 * torch.randn(64, 1)), None)
+    draw = iter(lambda: (0.05 * torch.randn(64, 1), distance + 0.05 * torch.randn(64, 1)),
+                None)
     values = []
     for step in training.steps(loss, optimizer, draw, n_steps):
         if clip:
@@ -850,14 +933,18 @@ def measured(distance, clip=None, n_steps=200):
     return torch.stack(values[-50:]).mean().item()
 
 # %%
-ways, distances = {"clipped at 0.1": 0.1, "clipped at 0.2": 0.2, "one-centred penalty": None}, torch.tensor([1.0, 4.0])
-told = {name: torch.tensor([measured(distance, clip) for distance in distances]) for name, clip in ways.items()}
+ways, distances = {"clipped at 0.1": 0.1, "clipped at 0.2": 0.2,
+                   "one-centred penalty": None}, torch.tensor([1.0, 4.0])
+told = {name: torch.tensor([measured(distance, clip) for distance in distances]) for name,
+        clip in ways.items()}
 for name, values in told.items():
     print(f"{name:<20} says {values[0]:.2f} and {values[1]:.2f} for the distances 1 and 4")
 ratios = {name: values / distances for name, values in told.items()}
-checks.true(ratios["clipped at 0.2"] > 3 * ratios["clipped at 0.1"], what="clipping measures K · W₁, and K depends on the clip")
+checks.true(ratios["clipped at 0.2"] > 3 * ratios["clipped at 0.1"],
+            what="clipping measures K · W₁, and K depends on the clip")
 slack = 1 + distances / 20  # the slope s that is best for d · s − 10 (s − 1)²
-checks.close(ratios["one-centred penalty"], slack, what="the penalty measures W₁ · (1 + W₁ / 20)", atol=0.06)
+checks.close(ratios["one-centred penalty"], slack,
+             what="the penalty measures W₁ · (1 + W₁ / 20)", atol=0.06)
 
 # %% [markdown]
 # The penalty is close, and a little too large: it lets the slope exceed 1 where that pays. With $\lambda=10$ the best
@@ -882,7 +969,8 @@ def gradient_penalty(slopes):
     """The one-centred penalty (||gradient|| - 1)^2, averaged over the batch.
 
     slopes: (B, C, H, W), the gradient of each sample's logit by that sample.
-    Returns a number: the mean over the B samples; the norm of a sample runs over all its numbers.
+    Returns a number: the mean over the B samples; the norm of a sample runs over all its
+    numbers.
     """
     return ((slopes.norm(2, dim=1) - 1) ** 2).mean()
 
@@ -922,24 +1010,32 @@ players, films = {}, {}
 def train_in_plane(name, loss, penalty, n_rounds, n_pictures=4):
     """Both players, and samples at a few moments."""
     model = gan.plane_gan(width=64, loss=loss, penalty=penalty, waves=(1.0, 2.0, 4.0))
-    optimizers = [torch.optim.Adam(net.parameters(), 1e-3, (0.5, 0.99)) for net in (model.critic, model.generator)]
+    optimizers = [torch.optim.Adam(net.parameters(), 1e-3, (0.5, 0.99))
+                  for net in (model.critic, model.generator)]
     moments = [n_rounds * (k + 1) // n_pictures for k in range(n_pictures)]
     film = []
     training.adversarial_fit(
-        model.critic_loss, model.generator_loss, *optimizers, iter(lambda: grid.sample((128,)), None), n_rounds,
-        schedulers=[torch.optim.lr_scheduler.CosineAnnealingLR(o, n_rounds) for o in optimizers], description=name,
-        callback=lambda m: film.append(model.sample(1_500)) if m.player == "generator" and m.step in moments else None)
+        model.critic_loss, model.generator_loss, *optimizers,
+        iter(lambda: grid.sample((128,)), None), n_rounds,
+        schedulers=[torch.optim.lr_scheduler.CosineAnnealingLR(o, n_rounds)
+                    for o in optimizers], description=name,
+        callback=lambda m: film.append(model.sample(1_500)) if m.player == "generator"
+        and m.step in moments else None)
     return model, film
 
 # %%
 for name, (loss, penalty) in names.items():
     players[name], films[name] = train_in_plane(name, loss, penalty, n_rounds)
-fits = {name: metrics.modes_and_fit(model.sample(10_000), centres, 0.15) for name, model in players.items()}
+fits = {name: metrics.modes_and_fit(model.sample(10_000), centres, 0.15) for name,
+        model in players.items()}
 fits["the truth itself"] = metrics.modes_and_fit(grid.sample((10_000,)), centres, 0.15)
-fits["a uniform square"] = metrics.modes_and_fit(7.5 * torch.rand(10_000, 2) - 3.75, centres, 0.15)
+fits["a uniform square"] = metrics.modes_and_fit(7.5 * torch.rand(10_000, 2) - 3.75, centres,
+                                                 0.15)
 for name, fit in fits.items():
-    print(f"{name:<24} modes {fit['modes']:2d}   on mode {fit['on_mode']:.3f}   KL {fit['kl']:.2f}   width {fit['width']:.2f}")
-checks.close(fits["the truth itself"]["on_mode"], 1 - math.exp(-4.5), what="of the truth 98.9 % are on mode", atol=0.006)
+    print(f"{name:<24} modes {fit['modes']:2d}   on mode {fit['on_mode']:.3f}   KL "
+          f"{fit['kl']:.2f}   width {fit['width']:.2f}")
+checks.close(fits["the truth itself"]["on_mode"], 1 - math.exp(-4.5),
+             what="of the truth 98.9 % are on mode", atol=0.006)
 record(plain_modes=fits["plain"]["modes"], cured_modes=fits["baseline"]["modes"],
        cured_on_mode=fits["baseline"]["on_mode"])
 
@@ -949,14 +1045,16 @@ for row, (name, film) in zip(axes, films.items()):
     for ax, points, k in zip(row, film, range(1, 5)):
         ax.plot(*centres.T, "+", color="gray", ms=4)
         ax.plot(*points.T, ".", ms=1, color=plots.PALETTE[0 if name == "plain" else 2])
-        ax.set(xlim=(-4.2, 4.2), ylim=(-4.2, 4.2), aspect="equal", title=f"{name}, round {n_rounds * k // 4:,}")
+        ax.set(xlim=(-4.2, 4.2), ylim=(-4.2, 4.2), aspect="equal",
+               title=f"{name}, round {n_rounds * k // 4:,}")
         ax.title.set_fontsize(9)
 for ax in axes[-1]:
     ax.set_xlabel("$x_1$")
 for ax in axes[:, 0]:
     ax.set_ylabel("$x_2$")
-plots.show(fig, alt="Samples at four moments of two trainings, grey crosses at the 25 centres: the plain game above, "
-                    "the game with both penalties below.")
+plots.show(fig)
+# alt: Samples at four moments of two trainings, grey crosses at the 25 centres: the plain game above, the game with
+# both penalties below.
 
 # %% [markdown]
 # Sources name three marks of a good GAN: *stable* training, *diverse* samples, *sharp* samples. Each is a number here.
@@ -971,7 +1069,9 @@ for row in shipped.results("gan_losses.json")["rows"]:
     print(f"{row['title']:<34}{row['seed']:5d}{row['test_swing']:7.1f}{row['test_modes']:7d}"
           f"{row['test_on_mode']:9.2f}{row['test_width']:7.2f}")
 for name in names:
-    print(f"{'yours, ' + name:<34}{seed:5d}{'':>7}{fits[name]['modes']:7d}{fits[name]['on_mode']:9.2f}"
+    print(
+        f"{'yours, ' + name:<34}{seed:5d}{'':>7}{fits[name]['modes']:7d}"
+        f"{fits[name]['on_mode']:9.2f}"
           f"{fits[name]['width']:7.2f}")
 
 # %% [markdown]
@@ -980,10 +1080,14 @@ for name in names:
 
 # %%
 hard = densities.twenty_five_gaussians(2.0, 0.05)
-for name, target, sd, half in (("this chapter's", grid, 0.15, 3.75), ("the literature's", hard, 0.05, 5.0)):
-    spread_out = metrics.modes_and_fit(2 * half * torch.rand(10_000, 2) - half, target.component_distribution.mean, sd)
-    itself = metrics.modes_and_fit(target.sample((10_000,)), target.component_distribution.mean, sd)
-    print(f"{name} grid: on mode, the truth {itself['on_mode']:.3f}, a uniform square {spread_out['on_mode']:.3f}")
+for name, target, sd, half in (("this chapter's", grid, 0.15, 3.75),
+                               ("the literature's", hard, 0.05, 5.0)):
+    spread_out = metrics.modes_and_fit(2 * half * torch.rand(10_000, 2) - half,
+                                       target.component_distribution.mean, sd)
+    itself = metrics.modes_and_fit(target.sample((10_000,)),
+                                   target.component_distribution.mean, sd)
+    print(f"{name} grid: on mode, the truth {itself['on_mode']:.3f}, a uniform square "
+          f"{spread_out['on_mode']:.3f}")
 
 # %% [markdown]
 # ### Exercise 5.7 (1 point): covered modes
@@ -1015,7 +1119,8 @@ check("5.7", covered_modes)
 # * **R1 on a quarter of each batch**, since a gradient of a gradient is expensive. The mean is the same.
 
 # %%
-n_train = {"smoke": 400, "class": 8_000, "full": 60_000 if dataset == "handwriting" else None}[budget]
+n_train = {"smoke": 400, "class": 8_000,
+           "full": 60_000 if dataset == "handwriting" else None}[budget]
 data = images.load(dataset, n=n_train, seed=seed, data_dir=data_dir).to(device)
 n_gan = {"smoke": 12, "class": 1_500, "full": 40_000}[budget]
 
@@ -1025,18 +1130,22 @@ film, moments, seconds = [], [n_gan * k // 64 for k in (1, 2, 4, 8, 16, 64)], {}
 
 
 def train_gan(name, model, batches, n_rounds, callback=None, lr=1e-3):
-    """Train both players; the running average of the model (half-life a tenth of the training) and the curves."""
+    """Train both players; the running average of the model (half-life a tenth of the training)
+    and the curves."""
     model = model.to(device, memory_format=torch.channels_last)
     average = training.ema_of(model, half_life=min(150, n_rounds / 10), buffers=True)
-    optimizers = [torch.optim.Adam(net.parameters(), lr, (0.5, 0.99)) for net in (model.critic, model.generator)]
+    optimizers = [torch.optim.Adam(net.parameters(), lr, (0.5, 0.99))
+                  for net in (model.critic, model.generator)]
     start = time.process_time()
-    history = training.adversarial_fit(model.critic_loss, model.generator_loss, *optimizers, batches, n_rounds,
+    history = training.adversarial_fit(model.critic_loss, model.generator_loss, *optimizers,
+                                       batches, n_rounds,
                                        description=name, ema=average, callback=callback)
     seconds[name] = time.process_time() - start
     return average.module, history
 
 # %%
-dcgan = gan.dcgan(data.shape, width=16, critic_width=16, penalty=gan.penalised(0.5, share=0.25))
+dcgan = gan.dcgan(data.shape, width=16, critic_width=16,
+                  penalty=gan.penalised(0.5, share=0.25))
 
 
 def remember(move):
@@ -1052,8 +1161,8 @@ average, history = train_gan("DCGAN", dcgan, batches, n_gan, remember)
 # %%
 sheet = torch.cat([pictures for _, pictures in film])
 rounds = ", ".join(f"{step:,}" for step, _ in film)
-plots.show(plots.images(sheet, columns=10, title=f"The same ten codes after {rounds} rounds"),
-           alt="Rows of ten images, each column one code, from the first rounds above to the last below.")
+plots.show(plots.images(sheet, columns=10, title=f"The same ten codes after {rounds} rounds"))
+# alt: Rows of ten images, each column one code, from the first rounds above to the last below.
 
 # %% [markdown] tags=["fold"]
 # ### Going deeper: 64×64 in colour
@@ -1088,7 +1197,8 @@ with training.evaluating(large):
 # %%
 from course_utils.data import handwriting
 
-known = dataset if dataset in ("handwriting", "mnist") else "handwriting"  # feature networks that are shipped
+# feature networks that are shipped
+known = dataset if dataset in ("handwriting", "mnist") else "handwriting"
 reader = classifier.feature_network()
 training.load_weights(shipped.path(f"features_{known}.safetensors"), reader)
 reader = reader.to(device)
@@ -1106,42 +1216,54 @@ if dataset == "handwriting":  # drawn with a seed of its own
 else:
     reference = images.to_float(data.test.images[: 2 * n_judged])
 reference_features = features_of(reference)
-floor, spread = metrics.half_against_half(metrics.frechet_distance, reference_features, n_judged,
+floor, spread = metrics.half_against_half(metrics.frechet_distance, reference_features,
+                                          n_judged,
                                           torch.Generator().manual_seed(0))
 train_features = features_of(images.to_float(data.train.images[:8_000]))
 print(f"floor at n = {n_judged:,}: {floor:.2f} ± {spread:.2f} from split to split")
 
 # %%
 def judge(x):
-    """Fréchet distance over the floor, density, coverage and copying of images ``x`` (n, C, H, W)."""
+    """Fréchet distance over the floor, density, coverage and copying of images ``x`` (n, C, H,
+    W)."""
     found, real = features_of(x[:n_judged]), reference_features[:n_judged]
     density, coverage = metrics.density_coverage(found, real)
-    return {"ratio": metrics.frechet_distance(found, real) / floor, "density": density, "coverage": coverage,
-            "copying": metrics.data_copying(found[:500], train_features, reference_features[n_judged:][:500])}
+    return {"ratio": metrics.frechet_distance(found, real) / floor, "density": density,
+            "coverage": coverage,
+            "copying": metrics.data_copying(found[:500], train_features,
+                                            reference_features[n_judged:][:500])}
 
 
 def draw(model, n=None, y=None):
     """``n`` images by a trained model, in parts."""
     with training.evaluating(model):
         parts = range(0, n or n_judged, 250)
-        return torch.cat([model.sample(250, *(() if y is None else (y[k : k + 250],))) for k in parts]).cpu()
+        return torch.cat([model.sample(250, *(() if y is None else (y[k : k + 250],)))
+                          for k in parts]).cpu()
 
 # %%
 real = images.to_float(data.train.images[:n_judged]).cpu()
 real = real.repeat(-(-n_judged // len(real)), 1, 1, 1)[:n_judged]
 spoiled = {
-    "other real images": reference[n_judged:], "one pixel shifted": reference[n_judged:].roll(1, 3),
-    "noise of 0.05": (reference[n_judged:] + 0.05 * torch.randn_like(reference[n_judged:])).clamp(0, 1),
+    "other real images": reference[n_judged:],
+    "one pixel shifted": reference[n_judged:].roll(1, 3),
+    "noise of 0.05": (reference[n_judged:] + 0.05
+                      * torch.randn_like(reference[n_judged:])).clamp(0, 1),
     "3×3 blur": nn.functional.avg_pool2d(reference[n_judged:], 3, 1, 1),
-    "training images, copied": real, "50 images, copied": real[:50].repeat(n_judged // 50, 1, 1, 1),
+    "training images, copied": real,
+    "50 images, copied": real[:50].repeat(n_judged // 50, 1, 1, 1),
 }
 samples = draw(average)
 rows = {name: judge(x) for name, x in spoiled.items()} | {"DCGAN": judge(samples)}
 print(f"{'':<26}{'ratio':>8}{'density':>9}{'coverage':>10}{'copying':>9}")
 for name, row in rows.items():
-    print(f"{name:<26}{row['ratio']:8.1f}{row['density']:9.2f}{row['coverage']:10.2f}{row['copying']:9.2f}")
-checks.true(rows["training images, copied"]["copying"] > 0.9, what="a copyist is found out by one column")
-checks.true(rows["50 images, copied"]["coverage"] < rows["other real images"]["coverage"], what="a collapser by another")
+    print(
+        f"{name:<26}{row['ratio']:8.1f}{row['density']:9.2f}{row['coverage']:10.2f}"
+        f"{row['copying']:9.2f}")
+checks.true(rows["training images, copied"]["copying"] > 0.9,
+            what="a copyist is found out by one column")
+checks.true(rows["50 images, copied"]["coverage"] < rows["other real images"]["coverage"],
+            what="a collapser by another")
 record(gan_ratio=rows["DCGAN"]["ratio"], gan_coverage=rows["DCGAN"]["coverage"], floor=floor)
 
 # %% [markdown]
@@ -1152,8 +1274,10 @@ record(gan_ratio=rows["DCGAN"]["ratio"], gan_coverage=rows["DCGAN"]["coverage"],
 with training.evaluating(reader):
     _, which = metrics.nearest(features_of(samples[:12]), train_features)
 pairs = torch.cat([samples[:12], images.to_float(data.train.images[which.cpu()]).cpu()])
-plots.show(plots.images(pairs, columns=12, title="Samples, and below each the nearest training image (in features)"),
-           alt="Twelve generated images above the twelve training images whose features are nearest.")
+plots.show(plots.images(pairs, columns=12,
+                        title="Samples, and below each the nearest training image "
+                              "(in features)"))
+# alt: Twelve generated images above the twelve training images whose features are nearest.
 
 # %% [markdown]
 # ### What the losses say
@@ -1166,12 +1290,14 @@ def smooth(curve):
 
 
 fig, ax = plt.subplots(figsize=(7.5, 2.8))
-for player, line_at, colour in (("critic_adversarial", math.log(4), 0), ("generator_loss", math.log(2), 3)):
+for player, line_at, colour in (("critic_adversarial", math.log(4), 0),
+                                ("generator_loss", math.log(2), 3)):
     ax.plot(smooth(history[player]), color=plots.PALETTE[colour], label=player.split("_")[0])
     ax.axhline(line_at, color=plots.PALETTE[colour], ls=":")
 ax.set(xlabel="round", ylabel="nats", title="Losses of both players", ylim=(0, None))
 ax.legend()
-plots.show(fig, alt="The losses of critic and generator over the rounds, with dotted lines at log 4 and log 2.")
+plots.show(fig)
+# alt: The losses of critic and generator over the rounds, with dotted lines at log 4 and log 2.
 
 # %% [markdown]
 # Should the generator's loss fall? It is measured by an opponent that learns as well, so it may stay or rise while the
@@ -1185,12 +1311,16 @@ plots.show(fig, alt="The losses of critic and generator over the rounds, with do
 # like it. Here is one critic with batch norm, and the same real images, alone and together with noise.
 
 # %%
-normalised = gan.dcgan(data.shape, width=8, critic_width=8, normalise_critic=True).critic.to(device).train()
+normalised = gan.dcgan(data.shape, width=8, critic_width=8,
+                       normalise_critic=True).critic.to(device).train()
 with torch.no_grad():
-    some, noise = images.to_float(data.train.images[:64]), torch.rand(64, *data.shape, device=device)
-    alone, mixed = normalised.features(some), normalised.features(torch.cat([some, noise]))[:64]
+    some, noise = images.to_float(data.train.images[:64]), torch.rand(64, *data.shape,
+                                                                      device=device)
+    alone = normalised.features(some)
+    mixed = normalised.features(torch.cat([some, noise]))[:64]
 change = ((alone - mixed).square().mean() / alone.var(0).mean()).sqrt()
-print(f"the features of the same real images change by {change:.2f} of their spread with the company they are in")
+print(f"the features of the same real images change by {change:.2f} of their spread with the "
+      f"company they are in")
 checks.true(change > 0.3, what="with batch norm an image is not judged by itself")
 
 # %% [markdown]
@@ -1201,7 +1331,8 @@ checks.true(change > 0.3, what="with batch norm an image is not judged by itself
 
 # %% tags=["widget"]
 def plane_of_codes(model, reach=3.5):
-    """The generator on a plane through the codes, (B, 2) -> images: two directions at right angles inside the cube."""
+    """The generator on a plane through the codes, (B, 2) -> images: two directions at right
+    angles inside the cube."""
     directions, _ = torch.linalg.qr(torch.randn(100, 2))
     across = nn.Linear(2, 100, bias=False)
     with torch.no_grad():
@@ -1213,11 +1344,15 @@ walk_codes = plane_of_codes(average)
 dots = 7 * torch.rand(400, 2) - 3.5
 with training.evaluating(reader):
     read_as = reader(walk_codes(dots).detach().to(device)).logits.argmax(1).cpu()
-widgets.latent_explorer({"GAN": walk_codes}, {"GAN": dots}, read_as, priors=("GAN",), question={
-    "ask": "Guess first: between two codes that give different digits, what do you see on the way?",
+widgets.latent_explorer({"GAN": walk_codes}, {"GAN": dots}, read_as, priors=("GAN",),
+                        question={
+    "ask": "Guess first: between two codes that give different digits, what do you see "
+           "on the way?",
     "options": ["a cross-fade of both", "one shape that bends into the other"], "right": 1,
-    "answer": "The generator is a continuous map, so the image changes in small steps, and the critic saw to it that "
-              "each step looks like ink on paper. Whether it passes another digit depends on the two codes."})
+    "answer": "The generator is a continuous map, so the image changes in small steps, and "
+              "the critic saw to it that "
+              "each step looks like ink on paper. Whether it passes another digit depends on "
+              "the two codes."})
 
 # %% [markdown]
 # ### Say which digit
@@ -1237,15 +1372,19 @@ wanted = torch.arange(n_judged, device=device) % len(data.classes)
 drawn = draw(told_average, y=wanted)
 with training.evaluating(reader):
     read = torch.cat([reader(part.to(device)).logits for part in drawn.split(500)])
-    ceiling = metrics.accuracy(torch.cat([reader(images.to_float(p)).logits for p in data.test.images.split(500)]),
+    ceiling = metrics.accuracy(
+        torch.cat([reader(images.to_float(p)).logits for p in data.test.images.split(500)]),
                                data.test.labels)
-obeyed, permuted = (metrics.accuracy(read, y) for y in (wanted, wanted[torch.randperm(len(wanted))]))
+obeyed, permuted = (metrics.accuracy(read, y)
+                    for y in (wanted, wanted[torch.randperm(len(wanted))]))
 conditional_row = judge(drawn)
 print(f"label obeyed {obeyed:.3f}; ceiling {ceiling:.3f}; permuted labels {permuted:.3f}")
-print(f"Fréchet over floor {conditional_row['ratio']:.1f}, coverage {conditional_row['coverage']:.2f}")
+print(f"Fréchet over floor {conditional_row['ratio']:.1f}, coverage "
+      f"{conditional_row['coverage']:.2f}")
 record(cgan_accuracy=obeyed, cgan_ratio=conditional_row["ratio"])
-plots.show(plots.images(drawn[:40], columns=10, title="Conditional GAN: each column was asked for one digit"),
-           alt="Four rows of ten images; in each column the digit that was asked for.")
+plots.show(plots.images(drawn[:40], columns=10,
+                        title="Conditional GAN: each column was asked for one digit"))
+# alt: Four rows of ten images; in each column the digit that was asked for.
 
 # %% [markdown]
 # ## 5.8 VAE and GAN on equal terms
@@ -1255,21 +1394,25 @@ plots.show(plots.images(drawn[:40], columns=10, title="Conditional GAN: each col
 
 # %%
 def likelihood_of(network):
-    """The DCGAN's generator as a decoder: its sigmoid is left out, since Bernoulli pixels take logits."""
+    """The DCGAN's generator as a decoder: its sigmoid is left out, since Bernoulli pixels take
+    logits."""
     return vae.BernoulliHead(nn.Sequential(*list(network)[:-1]))
 
 
 seen_by_encoder, n_seen = gan.dcgan_features(data.shape, 16)
 encoder = vae.GaussianHead(nn.Sequential(seen_by_encoder, nn.Linear(n_seen, 40)))
-rival = vae.VAE(encoder, likelihood_of(gan.dcgan_generator(20, data.shape, 16)), vae.StandardNormal(20)).to(device)
+rival = vae.VAE(encoder, likelihood_of(gan.dcgan_generator(20, data.shape, 16)),
+                vae.StandardNormal(20)).to(device)
 n_vae = {"smoke": 28, "class": 3_500, "full": 94_000}[budget]
 optimizer = torch.optim.Adam(rival.parameters(), 2e-3)
 grey_or_ink = map(images.binarise, images.batches(data.train.images, 32))
 start = time.process_time()
-training.fit(rival.loss, optimizer, grey_or_ink, n_vae, description="VAE with the same decoder")
+training.fit(rival.loss, optimizer, grey_or_ink, n_vae,
+             description="VAE with the same decoder")
 print(f"processor seconds: GAN {seconds['DCGAN']:.0f}, VAE {time.process_time() - start:.0f}")
 with training.evaluating(rival):
-    vae_means = torch.cat([rival.decoder(rival.prior().sample((250,))).mean for _ in range(n_judged // 250)]).cpu()
+    vae_means = torch.cat([rival.decoder(rival.prior().sample((250,))).mean
+                           for _ in range(n_judged // 250)]).cpu()
 
 # %%
 shown = {"VAE": vae_means, "GAN": samples, "test images": reference[n_judged:]}
@@ -1279,13 +1422,16 @@ compared = {}
 for name, x in shown.items():
     compared[name] = judge(x) | {"sharpness": metrics.sharpness(x) / sharp}
     row = compared[name]
-    print(f"{name:<13}{row['sharpness']:10.2f}{row['ratio']:8.1f}{row['density']:9.2f}{row['coverage']:10.2f}"
+    print(
+        f"{name:<13}{row['sharpness']:10.2f}{row['ratio']:8.1f}{row['density']:9.2f}"
+        f"{row['coverage']:10.2f}"
           f"{row['copying']:9.2f}")
 record(vae_sharpness=compared["VAE"]["sharpness"], gan_sharpness=compared["GAN"]["sharpness"],
        vae_ratio=compared["VAE"]["ratio"])
 both = torch.cat([vae_means[:20], samples[:20]])
-plots.show(plots.images(both, columns=20, title="Samples: VAE (above, mean pixels), GAN (below)"),
-           alt="Twenty samples of the VAE above twenty samples of the GAN.")
+plots.show(plots.images(both, columns=20,
+                        title="Samples: VAE (above, mean pixels), GAN (below)"))
+# alt: Twenty samples of the VAE above twenty samples of the GAN.
 
 # %% [markdown]
 # What only one of them can do: the VAE has a code for a given image, its encoder's, and a bound on $\log p(x)$. The GAN
@@ -1299,9 +1445,11 @@ plots.show(plots.images(both, columns=20, title="Samples: VAE (above, mean pixel
 # %% tags=["nbval-check-output"]
 clean, rubbish = Normal(0.0, 1.0), Normal(0.0, 50.0)
 points = torch.linspace(-4, 4, 1_001).double()
-mixed = torch.logaddexp(clean.log_prob(points) + math.log(0.01), rubbish.log_prob(points) + math.log(0.99))
+mixed = torch.logaddexp(clean.log_prob(points) + math.log(0.01),
+                        rubbish.log_prob(points) + math.log(0.99))
 worst = (clean.log_prob(points) - mixed).max()
-print(f"the mixture with 99 % rubbish loses at most {worst:.2f} nats; log 100 = {math.log(100):.2f}")
+print(f"the mixture with 99 % rubbish loses at most {worst:.2f} nats; log 100 = "
+      f"{math.log(100):.2f}")
 checks.true(worst <= math.log(100), what="at most log 100")
 
 # %% [markdown]

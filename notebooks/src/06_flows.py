@@ -12,7 +12,7 @@
 # takes about {minutes} minutes. Sections marked *Going deeper* start folded; the later chapters do not depend on them.
 
 # %% tags=["parameters"]
-budget: str = "auto"  # smoke (seconds), class (minutes on a laptop), full (what a GPU is for), or auto
+budget: str = "auto"  # smoke (seconds), class (minutes on a laptop), full (for a GPU), or auto
 dataset: str = "handwriting"  # handwriting, digits, mnist, fashion_mnist, kmnist
 seed: int = 0
 device: str = "auto"  # auto, cpu, cuda
@@ -51,7 +51,8 @@ print(f"budget {budget} on {device}: {n_steps} training steps for the main model
 
 # %%
 def fit(model, batches, n_steps, description, lr=3e-3, objective=None):
-    """Adam; the learning rate falls to zero along half a cosine; trained once, then read from disk."""
+    """Adam; the learning rate falls to zero along half a cosine; trained once, then read from
+    disk."""
     model.to(device)
 
     def train():
@@ -105,17 +106,21 @@ def log_p(x):
 
 
 # %%
-edges = Normal(0.0, 1.0).icdf(torch.linspace(0.001, 0.999, 15).double())  # 14 strips of equal mass
+# 14 strips of equal mass
+edges = Normal(0.0, 1.0).icdf(torch.linspace(0.001, 0.999, 15).double())
 fig, axes = plt.subplots(1, 2, figsize=(9, 3), sharey=True)
-for ax, points, density, letter in ((axes[0], edges, lambda v: Normal(0.0, 1.0).log_prob(v), "z"),
-                                    (axes[1], unbend(edges), lambda v: log_p(v[:, None]), "x")):
+sides = ((axes[0], edges, Normal(0.0, 1.0).log_prob, "z"),
+         (axes[1], unbend(edges), lambda v: log_p(v[:, None]), "x"))
+for ax, points, density, letter in sides:
     for i in range(14):
         inside = torch.linspace(points[i], points[i + 1], 40).double()
-        ax.fill_between(inside, density(inside).exp(), color=plots.PALETTE[i % 2 * 5], alpha=0.8)
+        ax.fill_between(inside, density(inside).exp(), color=plots.PALETTE[i % 2 * 5],
+                        alpha=0.8)
     ax.set(xlabel=f"${letter}$", ylabel="density")
 axes[0].set_title("The base: 14 strips of equal area")
 axes[1].set_title("The same strips after $x = f^{-1}(z)$")
-plots.show(fig, alt="Strips under a Gaussian, and the same strips, moved: wide and low or narrow and high.")
+plots.show(fig)
+# alt: Strips under a Gaussian, and the same strips, moved: wide and low or narrow and high.
 
 # %% [markdown]
 # Each strip on the right has the area of its partner on the left: where it became wider it became lower. Three tests:
@@ -126,10 +131,12 @@ plots.show(fig, alt="Strips under a Gaussian, and the same strips, moved: wide a
 checks.integrates_to_one(log_p, (-9.0, 9.0), n=2_000, what="(6.1): no sand is lost")
 drawn = unbend(torch.randn(20_000).double())
 fine, width = checks.grid((-4.5, 4.5), n=6_000)
-shares = (log_p(fine).exp() * width).view(60, 100).sum(1)  # the mass of 60 bins, and of the rest
+# the mass of 60 bins, and of the rest
+shares = (log_p(fine).exp() * width).view(60, 100).sum(1)
 counts = torch.histc(drawn, 60, -4.5, 4.5)
 checks.frequencies(torch.cat([counts, 20_000 - counts.sum(0, keepdim=True)]),
-                   torch.cat([shares, 1 - shares.sum(0, keepdim=True)]), what="(6.1): samples fit")
+                   torch.cat([shares, 1 - shares.sum(0, keepdim=True)]),
+                   what="(6.1): samples fit")
 turned = (2 * Normal(0.0, 1.0).log_prob(bend(fine[:, 0])[0]) - log_p(fine)).exp().sum() * width
 print(f"with the slope turned round the total is {turned:.2f}")
 checks.fails(lambda: abs(turned - 1) < 0.05, what="dividing by the slope of f keeps the mass")
@@ -220,16 +227,19 @@ slopes = {}
 for distance in (2.0, 4.0, 6.0, 8.0, 10.0):
     bumps = densities.two_bumps(distance=distance, std=0.7)
     x = torch.linspace(-distance / 2 - 1.5, distance / 2 + 1.5, 2_001).double()
-    f = Normal(0.0, 1.0).icdf((Normal(-distance / 2, 0.7).cdf(x) + Normal(distance / 2, 0.7).cdf(x)) / 2)
+    f = Normal(0.0, 1.0).icdf((Normal(-distance / 2, 0.7).cdf(x)
+                               + Normal(distance / 2, 0.7).cdf(x)) / 2)
     steps = f.diff() / x.diff()
     slopes[distance] = steps.min().item()
     print(f"bumps {distance:4.0f} apart: smallest slope {slopes[distance]:.1e}, and p there "
           f"{bumps.log_prob(torch.tensor(0.0)).exp():.1e}")
     at = (x[1:] + x[:-1]) / 2
     bound = math.log(steps.min()) + Normal(0.0, 1.0).log_prob((f[1:] + f[:-1]) / 2)
-    checks.true(bumps.log_prob(at.float()) >= bound - 1e-3, what="(6.2): p is nowhere below the bound")
+    checks.true(bumps.log_prob(at.float()) >= bound - 1e-3,
+                what="(6.2): p is nowhere below the bound")
     exact = bumps.log_prob(torch.tensor(0.0)) - Normal(0.0, 1.0).log_prob(torch.tensor(0.0))
-    checks.close(steps.min().log(), exact, what="(6.2): in the gap it is reached", rtol=0.02, atol=0.02)
+    checks.close(steps.min().log(), exact, what="(6.2): in the gap it is reached", rtol=0.02,
+                 atol=0.02)
 
 # %% [markdown]
 # Doubling the distance does not double the difficulty: the slope falls as $e^{-d^2/8\sigma^2}$. A network whose layers
@@ -245,12 +255,15 @@ for distance in (2.0, 4.0, 6.0, 8.0, 10.0):
 A = torch.tensor([[1.4, 0.6], [-0.3, 0.8]])
 square = torch.tensor([[0.0, 0], [1, 0], [1, 1], [0, 1]])
 fig, ax = plt.subplots(figsize=(4.6, 2.7))
-for corners, label, colour in ((square, "unit square", 1), (square @ A.T, f"its image, area {A.det():.2f}", 0)):
+for corners, label, colour in ((square, "unit square", 1),
+                               (square @ A.T, f"its image, area {A.det():.2f}", 0)):
     ax.fill(*corners.T, alpha=0.5, color=plots.PALETTE[colour], label=label)
 ax.set(aspect="equal", xlabel="$x_1$", ylabel="$x_2$", title="The determinant is an area")
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-plots.show(fig, alt="A unit square and the parallelogram that a matrix makes of it.")
-cloud = 5 * torch.rand(200_000, 2) - 2.5  # throw darts at a box of area 25: what share lands in the image?
+plots.show(fig)
+# alt: A unit square and the parallelogram that a matrix makes of it.
+# throw darts at a box of area 25: what share lands in the image?
+cloud = 5 * torch.rand(200_000, 2) - 2.5
 hits = ((cloud @ torch.linalg.inv(A).T >= 0) & (cloud @ torch.linalg.inv(A).T <= 1)).all(1)
 checks.monte_carlo(25 * hits.double(), A.det(), what="darts in the parallelogram")
 
@@ -290,17 +303,22 @@ stages = [cloud]
 for turn in range(24):
     cloud = torch.stack([to_gaussian(column) for column in cloud.T], 1)
     angle = torch.tensor(0.4 + turn)  # any turn will do
-    cloud = cloud @ torch.tensor([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]]).double()
+    cloud = cloud @ torch.tensor([[angle.cos(), -angle.sin()],
+                                  [angle.sin(), angle.cos()]]).double()
     stages.append(cloud)
-radius = stages[-1].norm(dim=1).sort().values  # of N(0, I) in the plane: P(r ≤ t) = 1 − exp(−t²/2)
+# of N(0, I) in the plane: P(r ≤ t) = 1 − exp(−t²/2)
+radius = stages[-1].norm(dim=1).sort().values
 worst = (1 - (-radius.square() / 2).exp() - (torch.arange(4_000) + 0.5) / 4_000).abs().max()
-checks.true(worst < 0.03, what=f"after 24 rounds the radii are a Gaussian's within {worst:.3f}")
+checks.true(worst < 0.03,
+            what=f"after 24 rounds the radii are a Gaussian's within {worst:.3f}")
 fig, axes = plt.subplots(1, 4, figsize=(9, 2.6), sharex=True, sharey=True)
 for ax, k in zip(axes, (0, 1, 4, 24)):
     ax.plot(*stages[k].T, ".", markersize=1, alpha=0.4)
-    ax.set(aspect="equal", xlabel="$h_1$", title=f"after {k} rounds", xlim=(-4, 4), ylim=(-4, 4))
+    ax.set(aspect="equal", xlabel="$h_1$", title=f"after {k} rounds", xlim=(-4, 4),
+           ylim=(-4, 4))
 axes[0].set_ylabel("$h_2$")
-plots.show(fig, alt="A pinwheel of points becomes a round Gaussian cloud in 24 rounds.")
+plots.show(fig)
+# alt: A pinwheel of points becomes a round Gaussian cloud in 24 rounds.
 
 # %% [markdown]
 # ## 6.3 Coupling: let one half steer the other
@@ -339,7 +357,8 @@ chain = shaken(coupling.affine_flow(4, n_layers=3, hidden=(8,)))
 checks.log_det(chain, x, what="(6.4): three layers, one sum")
 plane = shaken(coupling.affine_flow(2, n_layers=3, hidden=(8,)))
 with torch.no_grad():
-    checks.integrates_to_one(plane.log_prob, (-20, 20), (-20, 20), n=401, what="(6.3): ∫ p = 1")
+    checks.integrates_to_one(plane.log_prob, (-20, 20), (-20, 20), n=401,
+                             what="(6.3): ∫ p = 1")
 checks.fails(lambda: checks.log_det(lambda v: (chain(v)[0], -chain(v)[1]), x, what="turned"),
              what="with the wrong sign it is the log-determinant too")
 
@@ -351,7 +370,8 @@ checks.fails(lambda: checks.log_det(lambda v: (chain(v)[0], -chain(v)[1]), x, wh
 # **The trap of the fixed half.** Stack ten couplings, all with the same half $a$. How much of $x$ ever changes?
 
 # %%
-same = shaken(flow.Chain(*[coupling.AffineCoupling(coupling.half_mask(4), MLP([4, 8, 8])) for _ in range(10)]))
+same = shaken(flow.Chain(*[coupling.AffineCoupling(coupling.half_mask(4), MLP([4, 8, 8]))
+                           for _ in range(10)]))
 z = same(x)[0]
 kept = (z == x).all(0)
 print(f"coordinates that ten couplings left untouched, bit for bit: {kept.tolist()}")
@@ -388,7 +408,8 @@ for limit in (None, 2.0):
     moved, log_det = layer(far)
     print(f"limit {limit}: z = {[f'{v:.3g}' for v in moved[:, 1].tolist()]}, "
           f"log|det| = {[f'{v:.3g}' for v in log_det.tolist()]}")
-    checks.true(moved.isfinite().all() == (limit is not None), what=f"finite for both points: {limit}")
+    checks.true(moved.isfinite().all() == (limit is not None),
+                what=f"finite for both points: {limit}")
 
 # %% [markdown]
 # ### Splines: a curve instead of a line
@@ -407,18 +428,22 @@ for limit in (None, 2.0):
 # NaN. So $x$ is clamped into the box *first*.
 
 # %% verifies=["6.7"]
-numbers = torch.randn(200, 23, dtype=torch.double)  # K = 8: 8 widths, 8 heights, 7 inner slopes
+# K = 8: 8 widths, 8 heights, 7 inner slopes
+numbers = torch.randn(200, 23, dtype=torch.double)
 knots = spline.knots(numbers, -3.0, 3.0)
 x = torch.linspace(-4, 4, 200).double()
 y, log_slope = spline.rational_quadratic(x, *knots)
-checks.gradient(lambda v: spline.rational_quadratic(v, *knots)[0], x, log_slope.exp(), what="(6.7): g′ by autograd")
-checks.close(spline.rational_quadratic_inverse(y, *knots), x, what="(6.7): the quadratic gives x back", rtol=1e-6)
+checks.gradient(lambda v: spline.rational_quadratic(v, *knots)[0], x, log_slope.exp(),
+                what="(6.7): g′ by autograd")
+checks.close(spline.rational_quadratic_inverse(y, *knots), x,
+             what="(6.7): the quadratic gives x back", rtol=1e-6)
 at_knots = spline.rational_quadratic(knots[0][0], *(part[0].expand(9, -1) for part in knots))
 checks.close(at_knots[0], knots[1][0], what="(6.7): the curve meets its knots")
 checks.close(at_knots[1].exp(), knots[2][0], what="(6.7): and their slopes", rtol=1e-6)
 wide = torch.tensor([-1e6, 1e6]).double().requires_grad_()
 spline.rational_quadratic(wide, *(part[:2] for part in knots))[0].sum().backward()
-checks.close(wide.grad, torch.ones(2), what="outside the box: the identity, and a finite gradient")
+checks.close(wide.grad, torch.ones(2),
+             what="outside the box: the identity, and a finite gradient")
 
 # %% [markdown]
 # ### Train one
@@ -440,11 +465,13 @@ fit(board, fresh, n_steps, "splines on a checkerboard", lr=4e-3)
 
 # %%
 def kl_on_grid(density, q, end=5.0, n=160):
-    """KL(p ‖ q) in nats by the midpoint rule; with n = 160 no cell straddles an edge of the board."""
+    """KL(p ‖ q) in nats by the midpoint rule; with n = 160 no cell straddles an edge of the
+    board."""
     points, volume = checks.grid((-end, end), (-end, end), n=n, dtype=torch.float32)
     with torch.no_grad():
         log_p = density.log_prob(points.to(device)).double()
-        log_q = torch.cat([q.log_prob(part) for part in points.to(device).split(30_000)]).double()
+        log_q = torch.cat([q.log_prob(part)
+                           for part in points.to(device).split(30_000)]).double()
     seen = log_p > -80
     return (log_p[seen].exp() * (log_p[seen] - log_q[seen])).sum().item() * volume
 
@@ -453,8 +480,10 @@ own_kl = kl_on_grid(target, board)
 entropy = target.entropy().item()
 with training.evaluating(board):
     loss = board.loss(target.sample((20_000,)))["loss"].item()
-print(f"H(p) = {entropy:.3f}, KL(p‖q) = {own_kl:.3f}; loss on 20,000 new points {loss:.3f} nats")
-checks.close(loss, entropy + own_kl, atol=0.06, rtol=0.0, what="the loss is the entropy plus the KL")
+print(f"H(p) = {entropy:.3f}, KL(p‖q) = {own_kl:.3f}; loss on 20,000 new points {loss:.3f} "
+      f"nats")
+checks.close(loss, entropy + own_kl, atol=0.06, rtol=0.0,
+             what="the loss is the entropy plus the KL")
 record(checkerboard_kl=own_kl)
 
 # %%
@@ -465,10 +494,12 @@ fig, axes = plt.subplots(1, 4, figsize=(10, 2.9))
 for ax, k in zip(axes, (0, 2, 4, 6)):
     points, log_det = (part.cpu() for part in states[k])
     shown = ax.scatter(*points.T, c=log_det, s=4, cmap="coolwarm", vmin=-3, vmax=3)
-    ax.set(aspect="equal", title=f"after {k} layers", xlim=(-5, 5), ylim=(-5, 5), xlabel="$h_1$")
+    ax.set(aspect="equal", title=f"after {k} layers", xlim=(-5, 5), ylim=(-5, 5),
+           xlabel="$h_1$")
 axes[0].set_ylabel("$h_2$")
 fig.colorbar(shown, ax=axes, label="log|det| so far [nats]")
-plots.show(fig, alt="A square lattice of points is moved by two, four and six couplings; red stretched, blue squeezed.")
+plots.show(fig)
+# alt: A square lattice of points is moved by two, four and six couplings; red stretched, blue squeezed.
 
 # %% [markdown]
 # Read it from left to right, from data to noise. By (6.3) the final colour is $\log p(x)-\log p_Z(z)$. So of two points
@@ -486,22 +517,30 @@ for name, recipe in PLANE.items():
     trained[name] = recipe.make().to(device)
     training.load_weights(shipped.path(f"flow_{name}.safetensors"), trained[name])
 again = kl_on_grid(PLANE["pinwheel_spline"].density(device=device), trained["pinwheel_spline"])
-checks.close(again, kl["pinwheel_spline"], what="the KL that came with the pinwheel, computed again", atol=0.05)
+checks.close(again, kl["pinwheel_spline"],
+             what="the KL that came with the pinwheel, computed again", atol=0.05)
+
+# %%
 fig, axes = plt.subplots(3, 4, figsize=(9, 6.9))
 for column, name in zip(axes.T, TARGETS):
     p = PLANE[f"{name}_affine"].density()
-    plots.density(column[0], p.log_prob, -4.5, 4.5, n=n, title=f"{name.replace('_', ' ')}\nH = {p.entropy():.2f}")
+    plots.density(column[0], p.log_prob, -4.5, 4.5, n=n,
+                  title=f"{name.replace('_', ' ')}\nH = {p.entropy():.2f}")
     for ax, kind in zip(column[1:], ("affine", "spline")):
         model = trained[f"{name}_{kind}"].cpu()
-        plots.density(ax, model.log_prob, -4.5, 4.5, n=n, title=f"KL {kl[f'{name}_{kind}']:.2f}")
+        plots.density(ax, model.log_prob, -4.5, 4.5, n=n,
+                      title=f"KL {kl[f'{name}_{kind}']:.2f}")
 for ax in axes.flat:
     ax.set(xticks=[], yticks=[], xlabel="", ylabel="")
 for ax, label in zip(axes[:, 0], ("truth", "affine", "splines")):
     ax.set_ylabel(label)
-plots.show(fig, alt="Four densities: the truth, twelve affine couplings with filaments, six spline couplings.")
-sums = {kind: sum(kl[f"{name}_{kind}"] for name in TARGETS) / 4 for kind in ("affine", "spline")}
+plots.show(fig)
+# alt: Four densities: the truth, twelve affine couplings with filaments, six spline couplings.
+sums = {kind: sum(kl[f"{name}_{kind}"] for name in TARGETS) / 4
+        for kind in ("affine", "spline")}
 print(f"mean KL over the four: affine {sums['affine']:.3f}, splines {sums['spline']:.3f} nats")
-checks.true(sums["spline"] < sums["affine"], what="on average the splines are closer to the truth")
+checks.true(sums["spline"] < sums["affine"],
+            what="on average the splines are closer to the truth")
 record(plane_kl_affine=sums["affine"], plane_kl_spline=sums["spline"])
 
 # %% [markdown]
@@ -510,7 +549,8 @@ record(plane_kl_affine=sums["affine"], plane_kl_spline=sums["spline"])
 
 # %% tags=["widget"]
 axis = torch.linspace(-4.4, 4.4, 37)
-ways = {"checkerboard, splines": "checkerboard_spline", "eight Gaussians, affine": "eight_gaussians_affine"}
+ways = {"checkerboard, splines": "checkerboard_spline",
+        "eight Gaussians, affine": "eight_gaussians_affine"}
 widgets.layer_morph({title: trained[name].cpu().chain.stages(torch.cartesian_prod(axis, axis))
                      for title, name in ways.items()}, side=37)
 
@@ -573,7 +613,8 @@ maf = autoregressive.MaskedAffine(NumbersOf(made), limit=3.0)
 masked = flow.Flow(StandardNormal(D), [maf]).double()
 x = torch.randn(6, D).double()
 as_made = made(x).log_prob(x.view(6, 1, 8, 8)).flatten(1).sum(1)
-checks.close(masked.log_prob(x), as_made, what="(6.9): the flow's density is MADE's", rtol=1e-9)
+checks.close(masked.log_prob(x), as_made, what="(6.9): the flow's density is MADE's",
+             rtol=1e-9)
 checks.log_det(maf, x[:2], what="(6.8): minus the sum of log σ, by autograd")
 checks.causal(lambda v: sum(maf.numbers(v)), x[:1], what="(6.8): μ and σ look backwards only")
 
@@ -601,11 +642,13 @@ checks.causal(lambda v: sum(maf.numbers(v)), x[:1], what="(6.8): μ and σ look 
 
 # %% verifies=["6.10"]
 small = autoregressive.MaskedAffine(NumbersOf(shaken(MADE((1, 1, 6), hidden=(20,),
-                                                          head=GaussianConditionals()))), limit=3.0)
+                                                          head=GaussianConditionals()))),
+                                                          limit=3.0)
 x = torch.randn(4, 6).double()
 guesses = list(autoregressive.jacobi(small, small(x)[0]))
 for k, guess in enumerate(guesses, start=1):
-    checks.close(guess[:, :k], x[:, :k], what=f"(6.10): after {k} passes the first {k} numbers are exact", atol=1e-7)
+    checks.close(guess[:, :k], x[:, :k],
+                 what=f"(6.10): after {k} passes the first {k} numbers are exact", atol=1e-7)
 checks.true(len(guesses) == 6, what="(6.10): six numbers, six passes")
 checks.true((guesses[0] - x).abs().max() > 1e-3, what="one pass alone does not do it")
 
@@ -615,7 +658,8 @@ weak = MADE((1, 8, 8), hidden=(100,), head=GaussianConditionals()).double()
 with torch.no_grad():
     for own, strong in zip(weak.parameters(), made.parameters()):
         own.copy_(strong / 4)  # the same network, every weight a quarter
-layers = {"weak dependence": autoregressive.MaskedAffine(NumbersOf(weak)), "strong dependence": maf}
+layers = {"weak dependence": autoregressive.MaskedAffine(NumbersOf(weak)),
+          "strong dependence": maf}
 fig, ax = plt.subplots(figsize=(6, 2.7))
 passes = {}
 for name, layer in layers.items():
@@ -626,22 +670,27 @@ for name, layer in layers.items():
     ax.semilogy(range(1, D + 1), torch.tensor(errors).clamp(min=1e-16), marker=".", label=name)
     print(f"{name:<18} {passes[name]:>3} of {D} passes")
 ax.axhline(1e-5, color="gray", linestyle=":")
-ax.set(xlabel="passes of the network", ylabel="largest error", title="Jacobi iteration on 64 numbers")
+ax.set(xlabel="passes of the network", ylabel="largest error",
+       title="Jacobi iteration on 64 numbers")
 ax.legend()
-plots.show(fig, alt="The largest error against the number of passes: it falls early where dependence is weak.")
+plots.show(fig)
+# alt: The largest error against the number of passes: it falls early where dependence is weak.
 
 # %%
 with torch.no_grad():
     seconds = {}
-    for name, work in (("density, 1 pass", lambda: maf(x)), ("naive inverse", lambda: maf.inverse(z)),
+    for name, work in (("density, 1 pass", lambda: maf(x)),
+                       ("naive inverse", lambda: maf.inverse(z)),
                        ("Jacobi inverse", lambda: autoregressive.jacobi_inverse(maf, z))):
         start = time.perf_counter()
         work()
         seconds[name] = time.perf_counter() - start
 for name, used in zip(seconds, (1, D, passes["strong dependence"])):
-    print(f"{name:<16} {used:>3} passes of the network, {1_000 * seconds[name]:7.1f} ms for 16 points")
+    print(f"{name:<16} {used:>3} passes of the network, {1_000 * seconds[name]:7.1f} ms for "
+          f"16 points")
 checks.true(max(passes.values()) <= D, what="Jacobi iteration ends within D passes")
-checks.true(passes["weak dependence"] < D / 2, what="and with weak dependence in less than half of them")
+checks.true(passes["weak dependence"] < D / 2,
+            what="and with weak dependence in less than half of them")
 record(jacobi_passes=passes["weak dependence"])
 
 # %% [markdown]
@@ -659,7 +708,8 @@ outcomes = {}
 for limit in (3.0, None):
     layer = autoregressive.MaskedAffine(NumbersOf(wild), limit)
     with torch.no_grad():
-        outcomes[limit] = all(guess.isfinite().all() for guess in autoregressive.jacobi(layer, start))
+        outcomes[limit] = all(guess.isfinite().all()
+                              for guess in autoregressive.jacobi(layer, start))
     print(f"log-scales bounded by {limit}: all guesses finite? {outcomes[limit]}")
 checks.true(outcomes[3.0] and not outcomes[None], what="only the bounded layer stays finite")
 
@@ -687,7 +737,8 @@ from course_utils.nn.masked import MaskedMLP
 
 tiny = images.load("digits")
 ink = images.binarised(tiny, seed=0)
-train_ink, test_ink = images.to_float(ink.train.images).to(device), images.to_float(ink.test.images).to(device)
+train_ink = images.to_float(ink.train.images).to(device)
+test_ink = images.to_float(ink.test.images).to(device)
 
 
 def iaf_layer(n_context=16):
@@ -699,7 +750,8 @@ def iaf_layer(n_context=16):
 plain = vae.mlp_vae((1, 8, 8), (100,), latent_dim=8)
 bent = vae.mlp_vae((1, 8, 8), (100,), latent_dim=8)
 context = nn.Sequential(nn.Flatten(), MLP([64, 64, 16]))
-bent.encoder = flow.FlowEncoder(bent.encoder, context, [iaf_layer(), autoregressive.Reversed(), iaf_layer()])
+bent.encoder = flow.FlowEncoder(bent.encoder, context,
+                                [iaf_layer(), autoregressive.Reversed(), iaf_layer()])
 n_vae = {"smoke": 8, "class": 400, "full": 10_000}[budget]
 compared = {}
 for name, model, steps in (("diagonal", plain, 2 * n_vae), ("IAF", bent, n_vae)):
@@ -707,10 +759,12 @@ for name, model, steps in (("diagonal", plain, 2 * n_vae), ("IAF", bent, n_vae))
     fit(model, lambda: images.batches(train_ink, 64), steps, f"VAE, {name} posterior", lr=2e-3)
     used = time.process_time() - start
     with training.evaluating(model):
-        minus_elbo = -torch.stack([model.elbo(test_ink).mean() for _ in range(20)]).mean().item()
+        minus_elbo = -torch.stack([model.elbo(test_ink).mean()
+                                   for _ in range(20)]).mean().item()
         nll = -model.importance_weighted_bound(test_ink, 50).mean().item()
     compared[name] = minus_elbo
-    print(f"{name:<9}{steps:>6} steps, {used:5.1f} CPU s: −ELBO {minus_elbo:.2f}, importance-weighted {nll:.2f} nats")
+    print(f"{name:<9}{steps:>6} steps, {used:5.1f} CPU s: −ELBO {minus_elbo:.2f}, "
+          f"importance-weighted {nll:.2f} nats")
 record(vae_diagonal=compared["diagonal"], vae_iaf=compared["IAF"])
 
 # %% [markdown]
@@ -730,7 +784,8 @@ levels3 = torch.arange(3.0).repeat(50)[:, None]  # the three levels, equally oft
 
 
 def one_pixel(noise):
-    """−log p, in nats, of a spline flow on one pixel while it trains; the noise is drawn anew at every step."""
+    """−log p, in nats, of a spline flow on one pixel while it trains; the noise is drawn anew
+    at every step."""
     numbers = torch.zeros(3 * 24 + 1, requires_grad=True)
     optimizer = torch.optim.Adam([numbers], lr=0.03)
     curve = []
@@ -753,10 +808,14 @@ for name, curve in curves.items():
 ax.axhline(math.log(3), color="gray", linestyle=":", label="true entropy, log 3")
 ax.set(xlabel="step", ylabel="−log p [nats]", title="One pixel of three levels")
 ax.legend()
-plots.show(fig, alt="Without noise the loss falls and falls; half-width noise ends below log 3; full width at log 3.")
-checks.true(curves["integers as they are"][-1] < 0, what="without noise the loss passes below 0: runaway")
-checks.true(curves["noise of half a level"][-1] < math.log(3) - 0.3, what="half the width cheats too")
-checks.true(curves["noise of a full level"][-1] > math.log(3) - 0.05, what="the full width does not")
+plots.show(fig)
+# alt: Without noise the loss falls and falls; half-width noise ends below log 3; full width at log 3.
+checks.true(curves["integers as they are"][-1] < 0,
+            what="without noise the loss passes below 0: runaway")
+checks.true(curves["noise of half a level"][-1] < math.log(3) - 0.3,
+            what="half the width cheats too")
+checks.true(curves["noise of a full level"][-1] > math.log(3) - 0.05,
+            what="the full width does not")
 
 # %% [markdown]
 # The cure is **dequantisation**: spread level $k$ evenly over a bin of *full* width, $y=(k+u)/K$ with $u$ uniform on
@@ -771,22 +830,30 @@ checks.true(curves["noise of a full level"][-1] > math.log(3) - 0.05, what="the 
 # with the same argument as for importance weights there.
 
 # %% verifies=["6.11"]
-pair = flow.Dequantised(coupling.cube_flow(torch.zeros(1, 1, 2, 3).log_softmax(-1), 2, (8,), 4), 3, images.dequantise)
+pair = flow.Dequantised(coupling.cube_flow(torch.zeros(1, 1, 2, 3).log_softmax(-1), 2, (8,),
+                                           4), 3, images.dequantise)
 with torch.no_grad():
     for weight in pair.parameters():
         weight.add_(0.5 * torch.randn_like(weight))
-nine = torch.cartesian_prod(torch.arange(3), torch.arange(3)).view(9, 1, 1, 2) / 2  # every image of two pixels
+# every image of two pixels
+nine = torch.cartesian_prod(torch.arange(3), torch.arange(3)).view(9, 1, 1, 2) / 2
 offsets = torch.cartesian_prod(*[(torch.arange(50) + 0.5) / 50] * 2).view(-1, 1, 1, 2)
 with torch.no_grad():
     inside = torch.stack([pair.flow.log_prob((2 * image + offsets) / 3) for image in nine])
     mass = inside.exp().mean(1) / 3**2
-    bound = torch.cat([pair.log_weights(nine, 500) for _ in range(4)])  # 2,000 draws of the one-draw bound
-    tighter = bound.view(100, 20, 9).logsumexp(1).mean(0) - math.log(20)  # twenty draws inside the logarithm
-checks.close(mass.sum(), 1.0, what="(6.11): the masses of all nine images add up to 1", atol=0.01)
-checks.monte_carlo(bound.exp(), mass, what="(6.11): the mean over the noise is the mass of the bin")
-checks.monte_carlo(bound, inside.mean(1) - 2 * math.log(3), what="(6.11): the bound's mean, by quadrature")
+    # 2,000 draws of the one-draw bound
+    bound = torch.cat([pair.log_weights(nine, 500) for _ in range(4)])
+    # twenty draws inside the logarithm
+    tighter = bound.view(100, 20, 9).logsumexp(1).mean(0) - math.log(20)
+checks.close(mass.sum(), 1.0, what="(6.11): the masses of all nine images add up to 1",
+             atol=0.01)
+checks.monte_carlo(bound.exp(), mass,
+                   what="(6.11): the mean over the noise is the mass of the bin")
+checks.monte_carlo(bound, inside.mean(1) - 2 * math.log(3),
+                   what="(6.11): the bound's mean, by quadrature")
 checks.true(bound.mean(0) < mass.log(), what="(6.11): a lower bound")
-checks.true((tighter > bound.mean(0)) & (tighter < mass.log() + 0.1), what="and twenty draws are tighter")
+checks.true((tighter > bound.mean(0)) & (tighter < mass.log() + 0.1),
+            what="and twenty draws are tighter")
 
 # %% [markdown]
 # ### Bits per dimension, in three terms
@@ -802,20 +869,24 @@ checks.true((tighter > bound.mean(0)) & (tighter < mass.log() + 0.1), what="and 
 # %%
 size = {"digits": None}.get(dataset, 12)  # small images: what a laptop's minute is enough for
 n_train = {"smoke": 600, "class": 8_000, "full": None}[budget]
-data = images.load(dataset, n=None if dataset == "digits" else n_train, seed=seed, size=size, data_dir=data_dir)
+data = images.load(dataset, n=None if dataset == "digits" else n_train, seed=seed, size=size,
+                   data_dir=data_dir)
 data = data.to(device)
 shape, K, n_pixels = data.shape, data.levels, math.prod(data.shape)
 test = data.test[: 100 if budget == "smoke" else 500]
 test_x = images.to_float(test.images)
-train_x, smoothing = images.to_float(data.train.images), 4 / K  # a little in every bin: none is impossible
+# a little in every bin: none is impossible
+train_x, smoothing = images.to_float(data.train.images), 4 / K
 counted = PixelHistograms(shape, levels=K).to(device).fit(train_x, smoothing=smoothing)
 mixture = PixelHistograms(shape, levels=K, n_classes=len(data.classes)).to(device).fit(
     train_x, data.train.labels, smoothing)
 with torch.no_grad():
     floors = {"independent pixels": counted, "class mixture": mixture}
-    floors = {name: torch.cat([model.log_prob(part) for part in test_x.split(100)]) for name, model in floors.items()}
+    floors = {name: torch.cat([model.log_prob(part) for part in test_x.split(100)]) for name,
+              model in floors.items()}
 for name, nats in floors.items():
-    print(f"{name:<19}{-nats.mean():8.1f} nats {metrics.bits_per_dim(nats, n_pixels).mean():7.3f} bits per dimension")
+    print(f"{name:<19}{-nats.mean():8.1f} nats "
+          f"{metrics.bits_per_dim(nats, n_pixels).mean():7.3f} bits per dimension")
 
 # %% [markdown]
 # Those are floors, to be beaten. Can a flow *start* there? Yes. Send each pixel through the cumulative function of its
@@ -829,21 +900,27 @@ for name, nats in floors.items():
 
 # %% verifies=["6.12", "6.13"]
 first = elementwise.HistogramCDF(counted.log_p[0])
-cube = coupling.cube_flow(counted.log_p[0], n_layers=6, n_bins=8, network=lambda n_outputs: nn.Sequential(
-    nn.Conv2d(shape[0], 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(),
-    nn.Conv2d(32, shape[0] * n_outputs, 3, padding=1)))
+network = lambda n_outputs: nn.Sequential(
+    nn.Conv2d(shape[0], 32, 3, padding=1), nn.ReLU(),
+    nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(),
+    nn.Conv2d(32, shape[0] * n_outputs, 3, padding=1))
+cube = coupling.cube_flow(counted.log_p[0], n_layers=6, n_bins=8, network=network)
 model = flow.Dequantised(cube, K, images.dequantise).to(device)
 y = images.dequantise(test_x[:50], K)
 with torch.no_grad():
-    checks.close(first(y)[1], floors["independent pixels"][:50] + n_pixels * math.log(K), rtol=1e-3,
+    checks.close(first(y)[1], floors["independent pixels"][:50] + n_pixels * math.log(K),
+                 rtol=1e-3,
                  what="(6.13): the log-slopes of the first layer add up to that")
-    checks.close(model.elbo(test_x[:50]), floors["independent pixels"][:50], atol=0.1, rtol=1e-3,
+    checks.close(model.elbo(test_x[:50]), floors["independent pixels"][:50], atol=0.1,
+                 rtol=1e-3,
                  what="(6.13): before training the flow is the model of independent pixels")
     on_cube = cube.log_prob(y)
 three_terms = -on_cube / (n_pixels * math.log(2)) + math.log2(K)
-checks.close(metrics.bits_per_dim(on_cube - n_pixels * math.log(K), n_pixels), three_terms, what="(6.12): three terms")
+checks.close(metrics.bits_per_dim(on_cube - n_pixels * math.log(K), n_pixels), three_terms,
+             what="(6.12): three terms")
 on_256 = on_cube - n_pixels * math.log(256)  # the same density for pixels in [0, 256]
-checks.close(-on_256 / (n_pixels * math.log(2)), -on_cube / (n_pixels * math.log(2)) + 8, what="log₂ 256 is +8")
+checks.close(-on_256 / (n_pixels * math.log(2)), -on_cube / (n_pixels * math.log(2)) + 8,
+             what="log₂ 256 is +8")
 
 # %%
 fit(model, lambda: images.batches(data.train.images, 32), n_steps, "flow on the cube")
@@ -856,9 +933,11 @@ bpd = {name: metrics.bits_per_dim(nats, n_pixels).mean().item() for name, nats i
 print("   ".join(f"{name} {value:.3f}" for name, value in bpd.items()), " bits per dimension")
 with torch.no_grad():
     sheet = torch.cat([test_x[:10], counted.sample(10), drawn[:30]])
-plots.show(plots.images(sheet, columns=10, title="Row 1: data. Row 2: independent pixels. Below: the flow"),
-           alt="Ten test images, ten samples of independent pixels, and thirty samples of the trained flow.")
-checks.true(bpd["flow, bound"] < bpd["independent pixels"], what="below the floor of independent pixels")
+plots.show(plots.images(sheet, columns=10,
+                        title="Row 1: data. Row 2: independent pixels. Below: the flow"))
+# alt: Ten test images, ten samples of independent pixels, and thirty samples of the trained flow.
+checks.true(bpd["flow, bound"] < bpd["independent pixels"],
+            what="below the floor of independent pixels")
 record(flow_bits_per_dim=bpd["flow, bound"], floor_bits_per_dim=bpd["independent pixels"])
 
 # %% [markdown]
@@ -899,12 +978,14 @@ check("6.6", bits_from_density)
 # Here is the learned prior that people ask about. It is normalised because it does not see the number it judges. Feed
 # it the wrong half, and it can widen where it looks: $\int p\ne1$.
 
-# %% verifies=["6.14", "6.15", "6.16"]
+# %% verifies=["6.14", "6.15"]
 x = torch.randn(3, 4, 2, 3).double()
 norm = glow.Actnorm(4).double()
 norm.initialise(5 + 3 * x)
-checks.close(norm(5 + 3 * x)[0].mean((0, 2, 3)), torch.zeros(4), what="(6.14): mean 0", atol=1e-9)
-checks.close(norm(5 + 3 * x)[0].var((0, 2, 3), correction=0), torch.ones(4), what="(6.14): variance 1")
+checks.close(norm(5 + 3 * x)[0].mean((0, 2, 3)), torch.zeros(4), what="(6.14): mean 0",
+             atol=1e-9)
+checks.close(norm(5 + 3 * x)[0].var((0, 2, 3), correction=0), torch.ones(4),
+             what="(6.14): variance 1")
 checks.log_det(norm, x[:2], what="(6.14): log-determinant of actnorm")
 again = glow.Actnorm(4).double()
 again.load_state_dict(norm.state_dict())
@@ -912,19 +993,29 @@ again.initialise(x)
 checks.close(again(x)[0], norm(x)[0], what="after loading it remembers that it has started")
 conv = shaken(glow.InvertibleConv(4))
 checks.log_det(conv, x[:2], what="(6.15): H·W·log|det W|")
+
+# %% verifies=["6.16"]
 prior = nn.Conv2d(1, 2, 1).double()  # the mean is 0.5 x + 0.1, the raw log-scale 0.7 x + 0.2
 with torch.no_grad():
-    prior.weight[:, 0, 0, 0], prior.bias[:] = torch.tensor([0.5, 0.7]), torch.tensor([0.1, 0.2])
+    prior.weight[:, 0, 0, 0] = torch.tensor([0.5, 0.7])
+    prior.bias[:] = torch.tensor([0.1, 0.2])
 split = glow.Split((2, 1, 1), prior, glow.Flat((1, 1, 1)))
-checks.log_det(split, torch.randn(3, 2, 1, 1).double(), what="(6.16): a split is an affine coupling")
+checks.log_det(split, torch.randn(3, 2, 1, 1).double(),
+               what="(6.16): a split is an affine coupling")
 points, volume = checks.grid((-25, 25), (-25, 25), n=401)
 with torch.no_grad():
-    checks.integrates_to_one(lambda v: flow.Flow(StandardNormal(2), [split]).double().log_prob(v[..., None, None]),
-                             (-25, 25), (-25, 25), n=401, what="(6.16): ∫ p = 1 with the prior told by what stays")
-    mu, raw = prior(points[:, 1:, None, None]).flatten(1).T  # the wrong half: told by the number it judges
-    cheat = Normal(mu, coupling.bounded(raw, 2.0).exp()).log_prob(points[:, 1]) + Normal(0.0, 1.0).log_prob(points[:, 0])
-print(f"told by the number that it judges, the 'density' integrates to {cheat.exp().sum() * volume:.2f}")
-checks.fails(lambda: abs(cheat.exp().sum() * volume - 1) < 0.02, what="with the prior on the wrong half the integral is 1")
+    whole = flow.Flow(StandardNormal(2), [split]).double()
+    checks.integrates_to_one(lambda v: whole.log_prob(v[..., None, None]),
+                             (-25, 25), (-25, 25), n=401,
+                             what="(6.16): ∫ p = 1 with the prior told by what stays")
+    # the wrong half: told by the number it judges
+    mu, raw = prior(points[:, 1:, None, None]).flatten(1).T
+    cheat = Normal(mu, coupling.bounded(raw, 2.0).exp()).log_prob(points[:, 1])
+    cheat = cheat + Normal(0.0, 1.0).log_prob(points[:, 0])
+print(f"told by the number that it judges, the 'density' integrates to "
+      f"{cheat.exp().sum() * volume:.2f}")
+checks.fails(lambda: abs(cheat.exp().sum() * volume - 1) < 0.02,
+             what="with the prior on the wrong half the integral is 1")
 
 # %%
 small_glow = glow.glow(shape, n_scales=2, depth=4, width=32, first=[elementwise.Logit(0.02)])
@@ -935,7 +1026,8 @@ with torch.no_grad():
 fit(glow_model, lambda: images.batches(data.train.images, 32), n_steps, "Glow", lr=2e-3)
 with training.evaluating(glow_model):
     glow_bpd = metrics.bits_per_dim(glow_model.elbo(test_x), n_pixels).mean().item()
-print(f"Glow, {n_steps} steps: {glow_before:.3f} → {glow_bpd:.3f} bits per dimension; flow on the cube {bpd['flow, bound']:.3f}")
+print(f"Glow, {n_steps} steps: {glow_before:.3f} → {glow_bpd:.3f} bits per dimension; flow on "
+      f"the cube {bpd['flow, bound']:.3f}")
 record(glow_bits_per_dim=glow_bpd)
 
 # %% [markdown]
@@ -970,7 +1062,8 @@ check("6.8", mixing_log_det)
 # end turns the cube flow into the same model over $\mathcal N(0,I)$.
 
 # %%
-gauss = flow.Flow(StandardNormal(shape), [*cube.chain.transforms, elementwise.Probit()]).to(device)
+gauss = flow.Flow(StandardNormal(shape),
+                  [*cube.chain.transforms, elementwise.Probit()]).to(device)
 with training.evaluating(gauss):
     noise = torch.randn(10, *shape, device=device)
     rows = [gauss.inverse(T * noise) for T in (0.0, 0.5, 0.8, 1.0)]
@@ -978,10 +1071,12 @@ with training.evaluating(gauss):
     ends = gauss(pair)[0]
     way = torch.linspace(0, 1, 10, device=device).view(-1, 1, 1, 1)
     rows.append(gauss.inverse((1 - way) * ends[:1] + way * ends[1:]))
-    checks.close(rows[-1][[0, -1]], pair, atol=0.02, rtol=0.0, what="the ends of the way are the images")
+    checks.close(rows[-1][[0, -1]], pair, atol=0.02, rtol=0.0,
+                 what="the ends of the way are the images")
 plots.show(plots.images(torch.cat(rows).clamp(0, 1), columns=10,
-                        title="Temperature 0, 0.5, 0.8, 1; last row: from one image to another"),
-           alt="Four rows of samples, the same noise scaled up; the last row walks between two test images.")
+                        title="Temperature 0, 0.5, 0.8, 1; last row: from one image to "
+                              "another"))
+# alt: Four rows of samples, the same noise scaled up; the last row walks between two test images.
 
 # %% [markdown]
 # Directions in $z$ work as in chapter 04: the mean $z$ of the images with much ink, minus the mean of those with little.
@@ -991,7 +1086,8 @@ plots.show(plots.images(torch.cat(rows).clamp(0, 1), columns=10,
 with training.evaluating(gauss):
     known = images.to_float(data.train.images[:500])
     z_known = gauss(images.dequantise(known, K))[0]
-rows, columns = torch.meshgrid(*(torch.arange(n, device=device).float() for n in shape[1:]), indexing="ij")
+rows, columns = torch.meshgrid(*(torch.arange(n, device=device).float() for n in shape[1:]),
+                               indexing="ij")
 ink = known.mean(1) + 1e-6  # (N, H, W), colours averaged
 weight = ink / ink.sum((1, 2), keepdim=True)
 centre_r, centre_c = ((weight * place).sum((1, 2), keepdim=True) for place in (rows, columns))
@@ -1004,7 +1100,8 @@ for values in signs.values():
 temperatures, strengths = [0.0, 0.4, 0.7, 1.0], [-2.0, -1.0, 0.0, 1.0, 2.0]
 with training.evaluating(gauss):
     few = torch.randn(5, *shape, device=device)
-    z = torch.stack([T * few + s * way for way in directions for T in temperatures for s in strengths])
+    z = torch.stack([T * few + s * way for way in directions for T in temperatures
+                     for s in strengths])
     frames = gauss.inverse(z.flatten(0, 1)).mean(1, keepdim=True)
 frames = frames.view(len(signs), len(temperatures), len(strengths), 5, 1, *shape[1:])
 
@@ -1020,7 +1117,8 @@ with training.evaluating(gauss):
     z = gauss(images.dequantise(test_x, K))[0].flatten(1).cpu()
 n = len(z)
 ranks = (torch.arange(n) + 0.5) / n
-distance = (Normal(0.0, 1.0).cdf(z.sort(0).values) - ranks[:, None]).abs().amax(0)  # Kolmogorov–Smirnov
+# Kolmogorov–Smirnov
+distance = (Normal(0.0, 1.0).cdf(z.sort(0).values) - ranks[:, None]).abs().amax(0)
 limit = 1.36 / math.sqrt(n)  # a true Gaussian passes it 1 time in 20
 varied = z.std(0) > 1e-3
 off = torch.corrcoef(z[:, varied].T).triu(1).abs()
@@ -1039,9 +1137,11 @@ with training.evaluating(glow_model):
     z_train = small_glow(images.dequantise(images.to_float(train_part.images), K))[0]
     z_test = small_glow(images.dequantise(test_x, K))[0]
 for name, part in zip(("finished early (fine scale)", "finished last (coarse scale)"), parts):
-    accuracy = metrics.linear_probe(z_train[:, part], train_part.labels, z_test[:, part], test.labels)
+    accuracy = metrics.linear_probe(z_train[:, part], train_part.labels, z_test[:, part],
+                                    test.labels)
     print(f"{name:<30}{part.stop - part.start:>5} numbers, linear probe {accuracy:.1%}")
-pixels_probe = metrics.linear_probe(images.to_float(train_part.images).flatten(1), train_part.labels,
+pixels_probe = metrics.linear_probe(images.to_float(train_part.images).flatten(1),
+                                    train_part.labels,
                                     test_x.flatten(1), test.labels)
 print(f"{'all pixels':<30}{n_pixels:>5} numbers, linear probe {pixels_probe:.1%}")
 
@@ -1063,7 +1163,8 @@ print(f"{'all pixels':<30}{n_pixels:>5} numbers, linear probe {pixels_probe:.1%}
 # %%
 sigma = 0.1
 patch = 2 if shape[1] == 8 else 3
-tarflow = tarflow_family.tarflow(shape, lambda width: TransformerBlock(width, 4), patch=patch, n_flows=4, width=48,
+tarflow = tarflow_family.tarflow(shape, lambda width: TransformerBlock(width, 4), patch=patch,
+                                 n_flows=4, width=48,
                                  n_blocks=2, n_classes=len(data.classes)).to(device)
 
 
@@ -1076,6 +1177,8 @@ def labelled():
 
 
 fit(tarflow, labelled, n_steps, "TarFlow given the class", lr=2e-3)
+
+# %%
 k = min(len(test), {"smoke": 100, "class": 300, "full": 500}[budget])
 with training.evaluating(tarflow):
     probe_x = noisy(test_x[:k])
@@ -1083,8 +1186,10 @@ with training.evaluating(tarflow):
                              for c in range(len(data.classes))], 1)
     guess = per_class.argmax(1)  # equal priors
 bayes = (guess == test.labels[:k]).double().mean().item()
-print(f"class read off by Bayes' rule: {bayes:.1%} of {k} test images right (chance {1 / len(data.classes):.0%})")
-checks.true(bayes > 3 / len(data.classes) or budget == "smoke", what="it knows more than chance of the class")
+print(f"class read off by Bayes' rule: {bayes:.1%} of {k} test images right (chance "
+      f"{1 / len(data.classes):.0%})")
+checks.true(bayes > 3 / len(data.classes) or budget == "smoke",
+            what="it knows more than chance of the class")
 record(bayes_accuracy=bayes)
 
 # %% [markdown]
@@ -1099,7 +1204,8 @@ record(bayes_accuracy=bayes)
 # whole model on this line. Its likelihood is that of *noisy* images: it never shares a column with discrete bits.
 
 # %% verifies=["6.17"]
-centres = torch.tensor([-2.0, 0.5, 3.0]).double()  # clean: one of three points; noisy: three bumps of width 0.7
+# clean: one of three points; noisy: three bumps of width 0.7
+centres = torch.tensor([-2.0, 0.5, 3.0]).double()
 x = torch.linspace(-4, 5, 50).double()[:, None]
 weights = Normal(centres, 0.7).log_prob(x).softmax(1)  # p(clean | x), by Bayes
 mean = (weights * centres).sum(1, keepdim=True)
@@ -1112,8 +1218,9 @@ with training.evaluating(tarflow):
     raw = tarflow.sample(20, y, temperature=0.9)
 clean = flow.tweedie(lambda v: tarflow.log_prob(v, y), raw, sigma)
 plots.show(plots.images(torch.cat([raw, clean]).clamp(0, 1), columns=10,
-                        title="TarFlow, two samples a class: as drawn, and after one Tweedie step"),
-           alt="Noisy samples of all classes, and the same with their noise removed in one step.")
+                        title="TarFlow, two samples a class: as drawn, and after one Tweedie "
+                              "step"))
+# alt: Noisy samples of all classes, and the same with their noise removed in one step.
 
 # %% [markdown]
 # ### Can samples be likelier than the data?
@@ -1144,13 +1251,16 @@ for spread in (0.6, 1.0, 3.0):
     own = (q.log_prob(points).exp() * q.log_prob(points)).sum() * cell
     on_data = (p.log_prob(points).exp() * q.log_prob(points)).sum() * cell
     kl = torch.distributions.kl_divergence(p, q)
-    print(f"q with spread {spread}: samples {own:+.3f}, data {on_data:+.3f}, difference {own - on_data:+.3f} nats")
-    checks.close(own - on_data, p.entropy() + kl - q.entropy(), what="(6.18), by quadrature", atol=1e-4)
+    print(f"q with spread {spread}: samples {own:+.3f}, data {on_data:+.3f}, difference "
+          f"{own - on_data:+.3f} nats")
+    checks.close(own - on_data, p.entropy() + kl - q.entropy(), what="(6.18), by quadrature",
+                 atol=1e-4)
 reveal("6.9", "data" if own < on_data - 0.01 else "samples")
 with training.evaluating(board):
     own = board.log_prob(board.sample(4_000)).mean().item()
     on_data = board.log_prob(target.sample((4_000,))).mean().item()
-print(f"the checkerboard flow: its samples {own:.3f}, data {on_data:.3f}, difference {own - on_data:+.3f} nats")
+print(f"the checkerboard flow: its samples {own:.3f}, data {on_data:.3f}, difference "
+      f"{own - on_data:+.3f} nats")
 
 # %% [markdown]
 # **Typicality.** The likeliest point of $\mathcal N(0,I)$ is the origin, and no sample ever lies there: in $D$ dimensions
@@ -1179,15 +1289,20 @@ fit(own, lambda: images.batches(small_digits.train.images, 64), n_own, "flow on 
 with training.evaluating(own):
     numbers = digits_recipes.score("flow", own, images.to_float(small_digits.test.images), 16)
 rows = shipped.results("digits17.json")["rows"]
-print(f"{'model':<44}{'nats':>8}  {'bits/dim':>8}  {'what it is':<16}{'weights':>9}{'train':>8}{'draw 64':>9}")
+print(f"{'model':<44}{'nats':>8}  {'bits/dim':>8}  "
+      f"{'what it is':<16}{'weights':>9}{'train':>8}{'draw 64':>9}")
 for row in rows:
-    print(f"{row['title']:<44}{row['test_nats']:8.2f}  {row['bits_per_dim']:8.3f}  {row['kind']:<16}"
-          f"{row['parameters']:>9,}{row['train_cpu_seconds']:>6.0f} s{row['sample_64_cpu_seconds']:>7.2f} s")
+    print(f"{row['title']:<44}{row['test_nats']:8.2f}  {row['bits_per_dim']:8.3f}  "
+          f"{row['kind']:<16}"
+          f"{row['parameters']:>9,}{row['train_cpu_seconds']:>6.0f} "
+          f"s{row['sample_64_cpu_seconds']:>7.2f} s")
 print(f"{'your flow, ' + str(n_own) + ' steps':<44}{numbers['test_nats']:8.2f}  "
       f"{numbers['test_nats'] / (64 * math.log(2)):8.3f}  {numbers['kind']:<16}")
 named = {row["name"]: row["test_nats"] for row in rows}
-checks.true(named["flow"] < named["mixture"] < named["independent"], what="in the table the flow beats both floors")
-checks.true(numbers["test_nats"] < named["independent"] + 0.5, what="yours does not end above independent pixels")
+checks.true(named["flow"] < named["mixture"] < named["independent"],
+            what="in the table the flow beats both floors")
+checks.true(numbers["test_nats"] < named["independent"] + 0.5,
+            what="yours does not end above independent pixels")
 record(digits_flow_nats=numbers["test_nats"])
 
 # %% [markdown]

@@ -17,7 +17,7 @@
 # folded.
 
 # %% tags=["parameters"]
-budget: str = "auto"  # smoke (seconds), class (minutes on a laptop), full (what a GPU is for), or auto
+budget: str = "auto"  # smoke (seconds), class (minutes on a laptop), full (for a GPU), or auto
 dataset: str = "handwriting"  # handwriting, mnist
 seed: int = 0
 device: str = "auto"  # auto, cpu, cuda
@@ -123,9 +123,8 @@ for ax, t in zip(axes, (0, 20, 100, 250, 500, 1_000), strict=True):
     ax.plot(line, Normal(0.0, 1.0).log_prob(line).exp(), color=plots.PALETTE[3], lw=1, ls="--")
     ax.set(title=f"$t = {t}$", xlabel="$x_t$", xlim=(-3, 3))
 axes[0].set(ylabel="density", ylim=(0, 1.4))
-plots.show(
-    fig, alt="Two bumps melt into one bell. The dashed standard normal fits the last frame."
-)
+plots.show(fig)
+# alt: Two bumps melt into one bell. The dashed standard normal fits the last frame.
 
 # %%
 shown, noise = 2 * test_x[:6] - 1, torch.randn_like(test_x[:6])  # pixels from -1 to 1
@@ -133,8 +132,8 @@ times = (0, 50, 100, 200, 300, 500, 1_000)
 film = [process.q_sample(shown, levels.alpha_bar[t].float(), noise) for t in times]
 sheet = torch.stack(film, 1).flatten(0, 1)  # six images, seven times
 title = "The same images and the same noise, at t = " + ", ".join(map(str, times))
-plots.show(plots.images((0.5 + sheet / 5).clamp(0, 1), columns=7, width=5.2, title=title),
-           alt="Six digits, from clean on the left to pure noise on the right.")
+plots.show(plots.images((0.5 + sheet / 5).clamp(0, 1), columns=7, width=5.2, title=title))
+# alt: Six digits, from clean on the left to pure noise on the right.
 
 # %% [markdown]
 # ### Which schedule?
@@ -164,7 +163,8 @@ for (name, one), dash in zip(named.items(), ("-", "--", ":"), strict=True):
 axes[0].set(xlabel="$t$", ylabel=r"$\bar\alpha_t$", title="What is left of the signal")
 axes[1].set(xlabel="$t$", ylabel="log SNR", title="On a logarithmic scale")
 axes[0].legend()
-plots.show(fig, alt="Three falling curves of alpha-bar, and their log signal-to-noise ratios.")
+plots.show(fig)
+# alt: Three falling curves of alpha-bar, and their log signal-to-noise ratios.
 checks.close(levels.alpha_bar[-1].sqrt(), 0.0064, what="what linear leaves at T", atol=1e-4)
 checks.true(circle.alpha_bar[-1] == 0, what="the cosine schedule ends in pure noise")
 
@@ -176,10 +176,11 @@ middle = (levels.alpha_bar - 0.5).abs().argmin().item()
 checks.true(250 < middle < 270, what=f"the linear schedule has lost half at t = {middle}")
 three = {name: one.alpha_bar for name, one in named.items()}
 widgets.noise_slider(test_x[:4], torch.randn(shape), three,
-                     ask="Guess first: on the linear schedule, when is half of the signal gone?",
+                     ask="Guess first: on the linear schedule, when is half of the "
+                         "signal gone?",
                      options=["near t = 100", "near t = 260", "at t = 500"], right=1,
-                     answer="Half of the variance is noise at about t = 260. The betas rise, so "
-                            "the later half of the steps works on what is noise already.")
+                     answer="Half of the variance is noise at about t = 260. The betas rise, "
+                            "so the later half of the steps works on what is noise already.")
 
 # %% [markdown]
 # ### Exercise 7.1 (1 point): from betas to what is left
@@ -223,7 +224,8 @@ for alpha_bar in (0.9, 0.4):
         right = (f(x_t) - posterior.mean).square() + posterior.variance
         what = f"(7.3) for y = x₀, f = {name}, ᾱ = {alpha_bar}"
         checks.monte_carlo((left - right)[:, None], torch.zeros(1), what=what)
-x_t = torch.tensor([0.3]).double()  # mean and variance by Bayes' rule on a grid of clean points
+# mean and variance by Bayes' rule on a grid of clean points
+x_t = torch.tensor([0.3]).double()
 weight = world.log_prob(line) + Normal(0.4**0.5 * line, 0.6**0.5).log_prob(x_t)
 mean = (weight.softmax(0) * line).sum()
 variance = (weight.softmax(0) * (line - mean).square()).sum()
@@ -377,8 +379,9 @@ axes[1].set(xlabel="$t$", ylabel="squared error of the noise", yscale="log",
             title="What can still be learned, by time")
 for ax in axes:
     ax.legend(fontsize=8)
-plots.show(fig, alt="Left: the loss falls to near its floor and stays. Right: the floor by "
-                    "time, and the part above it, early and late in training.")
+plots.show(fig)
+# alt: Left: the loss falls to near its floor and stays. Right: the floor by time, and the part above it, early and late
+# in training.
 
 # %% [markdown]
 # The rest above the floor is the only part that training can move. Averaged over the times it soon is a small part of the loss, so a
@@ -580,10 +583,8 @@ ax.set(
     title="The linear schedule: what the two losses care for",
 )
 ax.legend()
-plots.show(
-    fig,
-    alt="The bound's weight is highest at the smallest t; the simplified weight is constant.",
-)
+plots.show(fig)
+# alt: The bound's weight is highest at the smallest t; the simplified weight is constant.
 
 # %% [markdown]
 # ### Two variances, which is which
@@ -727,14 +728,13 @@ for ax, paths, name in (
     (axes[1], moved, "paths of the mean field: bent, never crossing"),
 ):
     heat = torch.stack([log_p(torch.linspace(-3, 3, 200).double(), t).exp() for t in clock], 1)
-    ax.imshow(heat.numpy(), origin="lower", extent=(0, 1, -3, 3), aspect="auto", cmap="Greys", vmax=1)
+    ax.imshow(heat.numpy(), origin="lower", extent=(0, 1, -3, 3), aspect="auto", cmap="Greys",
+              vmax=1)
     ax.plot(clock, paths, lw=0.8, color=plots.PALETTE[0])
     ax.set(title=name, xlabel="$t$: noise at 0, data at 1", ylim=(-3, 3))
 axes[0].set_ylabel("$x_t$")
-plots.show(
-    fig,
-    alt="Left: straight lines that cross. Right: bent lines that part and never cross.",
-)
+plots.show(fig)
+# alt: Left: straight lines that cross. Right: bent lines that part and never cross.
 checks.true(
     moved.diff(dim=1) > 0, what="24 paths of the mean field keep their order: none cross"
 )
@@ -786,7 +786,8 @@ for ax, (g, (film, _)), hue in zip(axes, crowds.items(), (0, 3), strict=True):
     ax.set(xlabel="$t$: noise at 0, data at 1", ylim=(-3, 3),
            title=f"g = {g:g}: " + ("the ODE" if g == 0 else "an SDE"))
 axes[0].set_ylabel("$x_t$")
-plots.show(fig, alt="Left: 25 smooth paths. Right: 25 jagged ones. Both gather in two bumps.")
+plots.show(fig)
+# alt: Left: 25 smooth paths. Right: 25 jagged ones. Both gather in two bumps.
 
 # %% [markdown]
 # Move the particles yourself, in the plane, with the exact score. **Guess first:** how many steps does the ODE need before the clusters
@@ -977,7 +978,8 @@ ax.set(xscale="log", yscale="log", xlabel="calls of the denoiser", ylabel="mean 
        title="Against the fine solution from the same noise", xticks=calls, xticklabels=calls)
 ax.minorticks_off()
 ax.legend()
-plots.show(fig, alt="Three falling lines; those of the two second-order solvers are steeper.")
+plots.show(fig)
+# alt: Three falling lines; those of the two second-order solvers are steeper.
 checks.true(0.8 < orders["DDIM"] < 1.3, what="DDIM is of first order")
 second = min(orders["Heun"], orders["DPM-Solver++(2M)"])
 checks.true(second > 1.6, what="the other two are of second order")
@@ -1056,8 +1058,8 @@ film = list(samplers.ddim(denoise, noise, pixels.schedule, schedule.trailing_ste
 moments = (0, 8, 12, 14, 16, 18, 20)
 frames = torch.stack([pixels.outside(film[k]) for k in moments], 1).flatten(0, 1).clamp(0, 1)
 title = "Twenty DDIM steps in pixels: after " + ", ".join(map(str, moments))
-plots.show(plots.images(frames, columns=7, width=5.2, title=title),
-           alt="Five rows, from noise on the left to strokes of ink on the right.")
+plots.show(plots.images(frames, columns=7, width=5.2, title=title))
+# alt: Five rows, from noise on the left to strokes of ink on the right.
 
 # %% [markdown]
 # Scrub through the walk: what there is, what the network takes for noise, and what it takes for the image. **Guess first:** what does the guess of the
@@ -1132,14 +1134,12 @@ training.fit(
 latent = flow_matching.Latent(ae.encoder, ae.decoder, prior_ema.module.eval())
 labels = torch.arange(10, device=device).repeat_interleave(4)
 drawn = latent.sample(40, labels, n_steps=10)
-plots.show(
-    plots.images(
-        drawn.view(10, 4, *shape).transpose(0, 1).flatten(0, 1),
-        columns=10,
-        title="Drawn codes, decoded: four of each class, 20 calls of the network",
-    ),
-    alt="Four rows of the ten digits, most of them clean.",
-)
+plots.show(plots.images(
+    drawn.view(10, 4, *shape).transpose(0, 1).flatten(0, 1),
+    columns=10,
+    title="Drawn codes, decoded: four of each class, 20 calls of the network",
+))
+# alt: Four rows of the ten digits, most of them clean.
 
 # %% [markdown]
 # ### How good, and at how many calls?
@@ -1202,8 +1202,8 @@ unet_row = measure(pixels.outside(drawn))
 print(f"U-Net on pixels, no labels, 12 calls, {n_unet} images: Fréchet / floor "
       f"{unet_row['ratio']:.0f}")
 plots.show(plots.images(pixels.outside(drawn[:20]).clamp(0, 1), columns=10,
-                        title=f"The U-Net after {n_pixel:,} steps, 12 calls"),
-           alt="Twenty samples of the pixel model: strokes, some of which form digits.")
+                        title=f"The U-Net after {n_pixel:,} steps, 12 calls"))
+# alt: Twenty samples of the pixel model: strokes, some of which form digits.
 
 
 # %% [markdown]
@@ -1226,15 +1226,13 @@ filled = samplers.final(
 )
 known = torch.where(where, test_x[:8], torch.full_like(test_x[:8], 0.5))
 rows_shown = torch.cat([test_x[:8], known, pixels.outside(filled).clamp(0, 1)])
-plots.show(
-    plots.images(
-        rows_shown,
-        columns=8,
-        width=6,
-        title="Test images; their upper half; filled in by the U-Net",
-    ),
-    alt="Three rows: digits, the same with a grey lower half, and completions by the U-Net.",
-)
+plots.show(plots.images(
+    rows_shown,
+    columns=8,
+    width=6,
+    title="Test images; their upper half; filled in by the U-Net",
+))
+# alt: Three rows: digits, the same with a grey lower half, and completions by the U-Net.
 checks.close(torch.where(where, filled, given), given, what="the known half is untouched")
 
 # %% [markdown]

@@ -10,8 +10,9 @@ from pathlib import Path
 import nbformat
 import pytest
 from click.testing import CliRunner
+from IPython.core.interactiveshell import InteractiveShell
 
-from course_utils import exercises
+from course_utils import exercises, plots
 from course_utils.commands.build import build, minutes, twins
 from course_utils.commands.build.build import assemble, build_chapter, check, dumps
 from course_utils.commands.build.quotes import quote
@@ -370,6 +371,10 @@ REFUSED = {
     "nbval comment": ((LAW, f"{LAW}  # NBVAL_CHECK_OUTPUT"), "in a comment does nothing; put tags="),
     "nbval comment with dashes": ((LAW, f"{LAW}  # nbval-check-output"), "in a comment does nothing; put tags="),
     "long cell": ((ONE, "# %%\n" + "x = 1\n" * 26), "26 lines; a cell holds at most 25"),
+    "long line": ((ONE, f"# %%\nx = {'1 + ' * 24}1\n"), "a line of 101 characters, may have 95: x = 1 + 1"),
+    "long line of text": (("# It is needed", f"# {'no ' * 70} It is needed"), "a line of 241 characters, may have 200"),
+    "linter's mark": ((LAW, f"{LAW}  # noqa: E501"), "is for a linter, not for readers"),
+    "formatter's mark": ((LAW, f"{LAW}  # fmt: skip"), "is for a linter, not for readers"),
     "not python": ((ONE, "# %%\nx = = 1\n"), "not Python: invalid syntax (line 1 of the cell)"),
     "magic": ((ONE, "# %%\n!ls\n"), "not Python"),
     "star": ((LAW, f"from math import *\n{LAW}"), "from math import *"),
@@ -542,6 +547,40 @@ def test_a_source_that_is_not_utf8_is_named_with_its_line(workshop):
     result = CliRunner().invoke(build.main, ["97", "--check", "--src", str(path.parent), "--out", str(path.parent)])
     assert result.exit_code == 1 and "the byte 0xf6 is not UTF-8 text; save the file as UTF-8" in result.output
     assert f"{path.name}:2:" in result.output.replace("\n", "")
+
+
+def test_a_string_that_is_not_closed_is_one_message_with_file_and_line(workshop):
+    path = workshop((ONE, '# %%\ndef f():\n    """It says nothing.\n    return 1\n\n# %%\nx = 1\n'))
+    line = path.read_text().splitlines().index('    """It says nothing.') + 1
+    result = CliRunner().invoke(build.main, ["97", "--check", "--src", str(path.parent), "--out", str(path.parent)])
+    assert result.exit_code == 1 and "is not closed in its cell" in result.output
+    assert f"{path.name}:{line}:" in result.output.replace("\n", "") and len(result.output.splitlines()) <= 2
+
+
+def test_what_a_figure_shows_reaches_its_output_and_not_its_cell(workshop, monkeypatch):
+    """By the cell's id, as JupyterLab tells it, else by its text; the nearest of two, where a line is new."""
+    two = "fig = plots.images(torch.zeros(1, 1, 2, 2))\nplots.show(\n    fig)\n# alt: A blank\n# image.\n"
+    notebook = build_chapter(workshop((ONE, f"# %%\n{two}x = 2\nplots.show(fig)\n# alt: It says 'no'.\n")))
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.id for cell in code[:3]] == ["bootstrap", "descriptions", "parameters"]
+    assert code[1].metadata.jupyter.source_hidden and max(map(len, code[1].source.splitlines())) <= 95
+    [figures] = [cell for cell in code[2:] if "fig =" in cell.source]
+    assert "alt" not in figures.source and "blank" not in figures.source
+
+    shell, said = InteractiveShell(), []
+    monkeypatch.setattr(plots, "get_ipython", lambda: shell)
+    monkeypatch.setattr(plots, "_described", {})
+    monkeypatch.setattr(plots, "display", lambda data, raw, metadata: said.append(metadata["image/png"]["alt"]))
+    sources = [code[1].source, "import torch\nfrom course_utils import plots", figures.source]
+    for source in sources:
+        shell.run_cell(source, store_history=True).raise_error()
+    assert said == ["A blank image.", "It says 'no'."]
+    shell.run_cell(f"# mine\n{figures.source}", store_history=True).raise_error()
+    assert said[2:] == ["A figure, drawn by the code above it."] * 2
+    shell.get_parent = lambda: {"metadata": {"cellId": figures.id}}
+    shell.run_cell(f"# mine\n{figures.source}", store_history=True).raise_error()
+    assert said[4:] == ["A blank image.", "It says 'no'."]
 
 
 def test_a_quoted_answer_is_refused(workshop, tmp_path):

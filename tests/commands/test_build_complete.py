@@ -19,7 +19,8 @@ from course_utils.chapter import record
 def later():
     return below
 record(loss=1.0, error=torch.ones(()))
-plots.show(plots.images(torch.zeros(1)), alt="A blank image.")
+plots.show(plots.images(torch.zeros(1)))
+# alt: A blank image.
 # %% [markdown] tags=["fold"]
 # ## Going deeper: more
 # %% [markdown]
@@ -63,10 +64,11 @@ def test_a_complete_chapter_is_not_complained_about(tmp_path, course):
     ([("below = 1", "below = 1\nrecord(loss=2.0)")], "loss is recorded in cell"),
     ([(' tags=["nbval-check-output"]', "")], "no cell is tagged nbval-check-output"),
     ([(r"\tag{3.1}", "")], "no numbered equation"),
-    ([("plots.show(plots.images(torch.zeros(1)), alt=\"A blank image.\")",
+    ([("plots.show(plots.images(torch.zeros(1)))\n# alt: A blank image.",
        "from matplotlib import pyplot as plt\nplt.show()")], "plt.show() has no alternative text"),
-    ([(', alt="A blank image."', "")], 'plots.show needs alt="…"'),
-    ([('"A blank image."', '" "')], 'plots.show needs alt="…"'),
+    ([("# alt: A blank image.", "")], 'plots.show needs "# alt: …" below it'),
+    ([("# alt: A blank image.", "# alt: ")], 'plots.show needs "# alt: …" below it'),
+    ([("below = 1", "below = 1\n# alt: A number.")], "stands right below the plots.show that it describes"),
     ([("## 3.2 Second", "## 3.3 Second")], "should be number 3.2"),
     ([("## 3.2 Second", "## 3.1 Second")], "should be number 3.2"),
     ([("## 3.2 Second", "## 4.2 Second")], "should be number 3.2"),

@@ -59,7 +59,7 @@ TWINS = {
         ("the sign of the logarithm", f"{VAE}:gaussian_kl", "log_var.exp() - log_var", "log_var.exp() + log_var"),
     ],
     "4.8": [
-        ("the ½ is dropped", "cell", "return 0.5 * math.log", "return math.log"),
+        ("the ½ is dropped", "cell", "noise: 0.5 * math.log", "noise: math.log"),
         ("scales for variances", "cell", "s**2 / noise**2", "s / noise"),
         ("the 1 is dropped", "cell", "math.log(1 + s**2 / noise**2)", "math.log(s**2 / noise**2)"),
         ("the price of a signal without its ½", f"{VAE}:gaussian_kl", "0.5 * mu.square()", "mu.square()"),
@@ -101,8 +101,7 @@ TWINS = {
     "4.14": [
         ("the aggregate is a sum", "cell", "each.logsumexp(0) - math.log(4))", "each.logsumexp(0))"),
         ("the mismatch in the other direction", "cell",
-         "(log_aggregate.exp() * (log_aggregate - Normal(0.0, 1.0).log_prob(axis)))",
-         "(Normal(0.0, 1.0).log_prob(axis).exp() * (Normal(0.0, 1.0).log_prob(axis) - log_aggregate))"),
+         "(log_aggregate.exp() * to_prior)", "(Normal(0.0, 1.0).log_prob(axis).exp() * -to_prior)"),
         ("information relative to the prior", "cell", "(each - log_aggregate)).sum(1)",
          "(each - Normal(0.0, 1.0).log_prob(axis))).sum(1)"),
     ],

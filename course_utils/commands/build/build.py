@@ -11,6 +11,7 @@ import functools
 import hashlib
 import re
 import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,11 @@ from course_utils.files import write_bytes
 
 SOURCE, NOTEBOOKS, SOLUTIONS = Path("notebooks/src"), Path("notebooks"), Path("build/solutions")
 CARRIED = Path("build/colab")
+DESCRIPTIONS = """\
+# What each figure shows, in words, for readers who cannot see it.
+from course_utils import plots
+"""
+PLUMBING = {"carried": "\nWHEEL = ", "descriptions": "plots.describe(", "bootstrap": ""}  # id → what its text holds
 
 
 def build_chapter(src_path, solutions=False):
@@ -47,7 +53,7 @@ def assemble(src_path, solutions=False, wheel=None):
     known, problems = _exercises(chapter)
     filled, failures = _fill(chapter, known, solutions)
     problems += failures
-    for rule in (rules.folds, rules.widgets, rules.code, rules.parameters, ledger.equations, ledger.formulas):
+    for rule in (*rules.OF_CELLS, ledger.equations, ledger.formulas):
         problems += rule(chapter)
     problems += ledger.references(chapter, _numbers(chapter.path.parent))
     problems += rules.exercises(chapter, known)
@@ -190,12 +196,12 @@ def _text(cell, known, solutions):
 
 def _notebook(chapter, wheel):
     cells, ids = [], set()
-    for cell in _with_bootstrap(chapter, wheel):
+    for cell in _with_plumbing(chapter, wheel):
         name = _free(_id(cell), ids)
         ids.add(name)
         make = v4.new_code_cell if cell.kind == "code" else v4.new_markdown_cell
         metadata = dict(cell.keys)
-        if name in ("bootstrap", "carried"):  # plumbing: JupyterLab shows its first line only
+        if name in PLUMBING:  # plumbing: JupyterLab shows its first line only
             metadata["jupyter"] = {"source_hidden": True}
         if "fold" in cell.tags:  # JupyterLab and Notebook 7 read the first; Colab finds the section by the second
             metadata |= {"jp-MarkdownHeadingCollapsed": True, "id": name}
@@ -210,11 +216,27 @@ def _notebook(chapter, wheel):
     return notebook
 
 
-def _with_bootstrap(chapter, wheel):
-    """The cells with what brings the package in before the first code cell."""
-    plumbing = [Cell("code", text) for text in bootstrap.cells(chapter.path, wheel)]
+def _with_plumbing(chapter, wheel):
+    """The cells with what brings the package in, and what the figures show, before the first code cell."""
+    texts = [*bootstrap.cells(chapter.path, wheel), *_descriptions(chapter)]
+    plumbing = [Cell("code", text) for text in texts]
     first = next((i for i, cell in enumerate(chapter.cells) if cell.kind == "code"), len(chapter.cells))
     return [*chapter.cells[:first], *plumbing, *chapter.cells[first:]]
+
+
+def _descriptions(chapter):
+    """The cell that knows what each figure shows, if a figure is described."""
+    described = {_id(cell): cell.alts for cell in chapter.cells if cell.alts}
+    if not described:
+        return []
+    rows = []
+    for name, alts in described.items():
+        rows.append(f"    {name!r}: {{")
+        for line, words in alts.items():
+            parts = textwrap.wrap(words, 70, drop_whitespace=False)
+            rows.append(f"        {line}: " + "\n            ".join(map(repr, parts)) + ",")
+        rows.append("    },")
+    return ["\n".join([DESCRIPTIONS, "plots.describe({", *rows, "})"])]
 
 
 def _id(cell):
@@ -228,8 +250,8 @@ def _id(cell):
     if cell.kind == "code" and rules.checked(cell):
         return _slug(f"check-{rules.checked(cell)[0]}")
     if not cell.index:
-        return "carried" if "\nWHEEL = " in cell.text else "bootstrap"
-    return hashlib.sha256(f"{cell.kind}\n{cell.text}".encode()).hexdigest()[:12]
+        return next(name for name, mark in PLUMBING.items() if mark in cell.text)
+    return hashlib.sha256(f"{cell.kind}\n{cell.text}".encode()).hexdigest()[:12]  # `plots.show` knows it as well
 
 
 def _slug(text):

@@ -3,7 +3,7 @@ r"""What makes a chapter complete, beyond each cell being right (:mod:`course_ut
 * results: a chapter records numbers, each name once, and each has a floor in ``floors.toml``
 * repeats: at least one cell must give the same output on every run (``nbval-check-output``)
 * equations: it displays and numbers at least one
-* pictures: every figure is shown with ``plots.show(..., alt=...)``
+* pictures: what a figure shows is said in words, in a comment ``# alt:`` below its ``plots.show``
 * headings: sections are numbered N.1, N.2, … without gaps; what is folded or closes the chapter has no number
 * defined: every name that a code cell uses is built in, or bound by a cell; what runs at once, by a cell above
 * listed: README has its row, NOTATION.md its symbols
@@ -15,8 +15,9 @@ import tomllib
 from pathlib import Path
 
 from course_utils.commands.build.rules import BUILTINS
-from course_utils.commands.build.source import names_when_defined
+from course_utils.commands.build.source import ALT, names_when_defined
 
+NO_ALT = 'plots.show needs "# alt: …" below it: one sentence that says what the figure shows'
 CLOSING = ("What to remember", "Sources", "Exercises", "Answers")
 
 
@@ -68,13 +69,17 @@ def pictures(chapter):
     for cell, node in calls(chapter, "show"):
         where = ast.unparse(node.func)
         if where == "plt.show":
-            yield chapter.problem('plt.show() has no alternative text; use plots.show(figure, alt="…")', cell)
+            yield chapter.problem('plt.show() has no alternative text; use plots.show(figure)', cell)
         elif where == "plots.show":
             alt = next((keyword.value for keyword in node.keywords if keyword.arg == "alt"), None)
             alt = node.args[1] if alt is None and len(node.args) > 1 else alt
-            if alt is None or (isinstance(alt, ast.Constant) and not str(alt.value).strip()):
-                what = 'plots.show needs alt="…": one sentence that says what the figure shows'
-                yield chapter.problem(what, cell)
+            if isinstance(alt, ast.Constant) and not str(alt.value).strip():
+                alt = None
+            if alt is None and not cell.alts.get(node.lineno, "").strip():
+                yield chapter.problem(NO_ALT, cell)
+    for cell in (c for c in chapter.cells if c.kind == "code"):
+        if any(row.strip().startswith(ALT) for row in cell.text.splitlines()):
+            yield chapter.problem(f"a comment {ALT!r} stands right below the plots.show that it describes", cell)
 
 
 def headings(chapter):

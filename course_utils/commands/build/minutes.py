@@ -15,7 +15,7 @@ from course_utils.files import write_bytes
 
 WORDS = 1 / 200  # minutes a word of prose takes
 EQUATION = 0.5  # a displayed equation
-LINE = 1 / 25  # a line of code
+LINE = 1 / 28  # a line of code, of at most 95 characters
 WIDGET = 2.0
 EXERCISE = {"write": 4.0, "build": 10.0, "predict": 1.0}
 MOST, MOST_OF = 90, {"08": 45}

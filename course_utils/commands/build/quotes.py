@@ -6,6 +6,7 @@ Text is found through the syntax tree, so that quoting a module does not import 
 import ast
 import importlib.util
 import inspect
+import re
 from pathlib import Path
 
 MAX_LINES = 25
@@ -44,8 +45,10 @@ def _names_of(node):
 
 
 def _dedent(rows):
+    """The rows as a cell holds them: moved left, and without what a linter was told."""
     indent = len(rows[0]) - len(rows[0].lstrip())
-    return "\n".join(row[min(indent, len(row) - len(row.lstrip())) :] for row in rows)
+    rows = (row[min(indent, len(row) - len(row.lstrip())) :] for row in rows)
+    return "\n".join(re.sub(r"\s*# (noqa|fmt: skip)\b.*$", "", row) for row in rows)
 
 
 def limited(text, what, limit=MAX_LINES):

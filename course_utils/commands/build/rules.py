@@ -5,7 +5,7 @@ Those on equations stand in :mod:`course_utils.commands.build.ledger`.
 * markers: only known keys and tags, on the kinds of cell they belong to; no cell is empty without a role
 * folds: a folded section says so and does not swallow what follows it
 * widgets: the cells that show one are tagged, and there is such a widget
-* code: at most 25 lines of code a cell, docstrings aside
+* code: at most 25 lines of code a cell, docstrings aside, and 95 characters a line
 * parameters: the first code cell of a source holds annotated literals, the five standard ones among them
 * exercises: each is announced as it is, has its check below it (a prediction also a cell that reveals the outcome), and
   its answer stands nowhere else in the chapter
@@ -15,6 +15,7 @@ Those on equations stand in :mod:`course_utils.commands.build.ledger`.
 import ast
 import builtins
 import io
+import math
 import re
 import tokenize
 
@@ -23,6 +24,7 @@ from course_utils.commands.build.quotes import MAX_LINES, bodies, code_lines, so
 from course_utils.commands.build.source import KEYS, TAGS, called, names_when_defined
 
 STANDARD_PARAMETERS = {"budget": "auto", "dataset": "handwriting", "seed": 0, "device": "auto", "data_dir": ""}
+LONGEST = {"code": 95, "markdown": 200}  # characters in a line; what a page shows of code, and room for a formula
 LITERALS = {"str": str, "int": int, "float": float, "bool": bool}
 BUILTINS = {*dir(builtins), "__name__", "display", "get_ipython"}
 
@@ -102,10 +104,21 @@ def code(chapter):
                 tag = 'tags=["nbval-check-output"]'
                 what = f"{token.string!r} in a comment does nothing; put {tag} on the marker line"
                 yield chapter.problem(what, cell)
+            if token.type == tokenize.COMMENT and re.search(r"#\s*(noqa|fmt:|ruff:)", token.string):
+                yield chapter.problem(f"{token.string!r} is for a linter, not for readers", cell)
         for node in ast.walk(cell.tree):
             if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
                 what = f"from {node.module} import *: a reader sees no names; import them one by one"
                 yield chapter.problem(what, cell)
+
+
+def lines(chapter):
+    """No line is longer than a page is wide."""
+    for cell in chapter.cells:
+        most = LONGEST.get(cell.kind, math.inf)
+        for row in cell.text.splitlines():
+            if len(row) > most:
+                yield chapter.problem(f"a line of {len(row)} characters, may have {most}: {row.strip()[:40]}…", cell)
 
 
 def parameters(chapter):
@@ -286,3 +299,6 @@ def missing_names(chapter):
             if missing := sorted(used - bound - so_far):
                 yield chapter.problem(f"refers to {', '.join(missing)}, which no cell above imports or defines", cell)
         so_far |= bound
+
+
+OF_CELLS = (folds, widgets, code, lines, parameters)  # each takes the chapter alone

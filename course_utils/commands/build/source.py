@@ -9,7 +9,7 @@ import re
 import symtable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from itertools import accumulate
+from itertools import accumulate, pairwise, takewhile
 from pathlib import Path
 
 import jupytext
@@ -30,6 +30,8 @@ TAGS = {
     "nbval-check-output": "code",  # its output must be the same, to the letter, on every run
     "fold": "markdown",  # a heading "Going deeper: …" whose section starts closed
 }
+
+ALT = "# alt:"  # begins the comment below a plots.show that says what the figure shows
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,17 @@ class BuildError(ValueError):
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a source: ``kind`` is code or markdown, ``keys`` what its marker line says."""
+    """One cell of a source: ``kind`` is code or markdown, ``keys`` what its marker line says.
+
+    ``alts``: what its figures show, in words: line of a ``plots.show`` → text (:func:`alternatives`).
+    """
 
     kind: str
     text: str
     keys: dict = field(default_factory=dict)
     index: int = 0
     line: int | None = None
+    alts: dict = field(default_factory=dict)
 
     @property
     def tags(self):
@@ -130,7 +136,10 @@ def select(folder, chapters=()):
         if not found:
             raise ValueError(f"no chapter {name!r} in {folder}; there are {', '.join(p.stem for p in available)}")
         chosen.update(found)
-    return [p for p in available if not chapters or p in chosen]
+    chosen = [p for p in available if not chapters or p in chosen]
+    for path in chosen:
+        _is_closed(path)
+    return chosen
 
 
 def _is_utf8(path):
@@ -142,6 +151,20 @@ def _is_utf8(path):
         line = data[: error.start].count(b"\n") + 1
         what = f"the byte 0x{data[error.start]:02x} is not UTF-8 text; save the file as UTF-8"
         raise ValueError(f"{path}:{line}: {what}") from None
+
+
+def _is_closed(path):
+    """ValueError naming file and line where a triple-quoted string swallows the cells below it."""
+    rows = path.read_text(encoding="utf-8").splitlines()
+    starts = [0, *(i for i, row in enumerate(rows) if row.startswith("# %%")), len(rows)]
+    for start, end in pairwise(starts):
+        try:
+            ast.parse("\n".join(rows[start:end]))
+        except SyntaxError as error:
+            if error.msg.startswith("unterminated triple-quoted string"):
+                row = start + error.lineno
+                what = f"the string that begins here is not closed in its cell: {rows[row - 1].strip()}"
+                raise ValueError(f"{path}:{row}: {what}") from None
 
 
 def read(path):
@@ -161,9 +184,38 @@ def _parsed(path, text):
     cells = []
     for cell, line in zip(notebook.cells, starts, strict=True):
         keys = {k: v for k, v in cell.metadata.items() if k != "lines_to_next_cell"}
-        for part in _parts(Cell(cell.cell_type, cell.source, keys, line=line)):
+        text, alts = (cell.source, {}) if cell.cell_type != "code" else alternatives(cell.source)
+        for part in _parts(Cell(cell.cell_type, text, keys, line=line, alts=alts)):
             cells.append(replace(part, index=len(cells) + 1))
     return Chapter(path, tuple(cells))
+
+
+def alternatives(code):
+    """``(code without them, {line of a plots.show: its alternative text})``.
+
+    The text stands in comment lines right below the call, ``# alt: A grid of …``; readers of a notebook need not
+    see it. Lines are counted in the code that is left. Comments elsewhere stay, and a rule refuses them.
+    """
+    rows, shows = code.split("\n"), _shows(code)
+    kept, alts, end = [], {}, 0
+    for i, row in enumerate(rows, 1):
+        if i <= end:
+            continue
+        kept.append(row)
+        below = [r.strip().removeprefix("# ") for r in takewhile(lambda r: r.lstrip().startswith("# "), rows[i:])]
+        if i in shows and below and f"# {below[0]}".startswith(ALT):
+            alts[len(kept) - (i - shows[i])] = " ".join(below).removeprefix(ALT[2:]).strip()
+            end = i + len(below)
+    return "\n".join(kept), alts
+
+
+def _shows(code):
+    """``{last line: first line}`` of each ``plots.show`` in a piece of code."""
+    try:
+        calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    except SyntaxError:
+        return {}
+    return {node.end_lineno: node.lineno for node in calls if ast.unparse(node.func) == "plots.show"}
 
 
 def _parts(cell):
