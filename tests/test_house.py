@@ -49,13 +49,16 @@ MAY_IMPORT = {
     "commands.lab": "files commands.doctor",
     "commands.bench": f"models data training metrics chapter widgets shipped coding recipes files {LAW} "
                       "commands.lab commands.run",
-    "commands.grade": "exercises files commands.build commands.run",
+    "commands.release": "exercises files commands.build",
+    "commands.grade": "exercises files shipped commands.build commands.doctor commands.release commands.report",
+    "commands.report": "files",
     "__main__": "commands.cli",
     "__init__": "",
 }
 # What one room of the workshop may take from another: these modules, no others.
 DOORS = {"commands.pages": "document export index laws mathml", "commands.run": "run", "commands.lab": "lab browser",
-         "commands.build": "build"}
+         "commands.build": "build bootstrap quotes source", "commands.release": "pack given",
+         "commands.report": "pages"}
 TOUCHES_WIDGETS = {"ipywidgets", "anywidget"}
 BY_NAME = ("import_module", "find_spec", "__import__")    # functions that are given a module as a string
 

@@ -200,7 +200,7 @@ def _failed(exercise, number, probe, what, hint, printed):
         f"Your function printed: {printed.strip()[:300]}" if printed.strip() else "",
         f'To repeat it: from course_utils.exercises import case; args = case("{exercise.id}", {number})',
     ]
-    return Verdict("failed", "\n".join(filter(None, parts)), probe.property)
+    return Verdict("failed", "\n".join(filter(None, parts)), probe.property, hint=hint)
 
 
 # ---------------------------------------------------------------------------------------------------------------- build
@@ -222,7 +222,8 @@ def _build(exercise, answer, seed):
         raise ValueError(f"exercise {exercise.id}: the trial yielded no finding")
     last = found[-1]
     if last.holds:
-        return Verdict("passed", f"passed ({exercise.points} of {_points(exercise.points)}). {last.found}")
+        told = f"passed ({exercise.points} of {_points(exercise.points)}). {last.found}"
+        return Verdict("passed", told, found=last.found)
     text = printed.getvalue().strip()
     parts = [
         f"failed the test “{last.property}”.",
@@ -230,7 +231,7 @@ def _build(exercise, answer, seed):
         f"Hint: {last.hint}" if last.hint else "",
         f"Your code printed: {text[:300]}" if text else "",
     ]
-    return Verdict("failed", "\n".join(filter(None, parts)), last.property)
+    return Verdict("failed", "\n".join(filter(None, parts)), last.property, hint=last.hint, found=last.found)
 
 
 # -------------------------------------------------------------------------------------------------------------- predict

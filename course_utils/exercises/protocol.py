@@ -77,13 +77,16 @@ class Exercise:
 class Verdict:
     """What :func:`course_utils.exercises.judge` found.
 
-    ``state`` is "passed", "failed" or "not attempted"; ``failed_on`` the property; ``guess`` what was predicted.
+    ``state`` is "passed", "failed" or "not attempted"; ``failed_on`` the property, ``hint`` how to think about it, and
+    ``found`` what a trial measured, both part of the message; ``guess`` what was predicted.
     """
 
     state: str
     message: str
     failed_on: str = ""
     guess: Any = None
+    hint: str = ""
+    found: str = ""
 
     @property
     def passed(self):

@@ -68,12 +68,12 @@ def settings(start):
     return {key: str(said.get(key, "")).strip() for key in ("source", "repository")}
 
 
-def cells(start, wheel=None):
+def cells(start, wheel=None, said=None):
     """The sources of the cell or cells that bring the package in, for a chapter at ``start``.
 
-    ``wheel``: path of a wheel that the chapter shall carry.
+    ``wheel``: path of a wheel that the chapter shall carry. ``said``: settings other than those of the checkout.
     """
-    said = settings(start)
+    said = said or settings(start)
     where = f" ({said['repository']})" if said["repository"] else ""
     if wheel is not None:
         text = base64.b85encode(Path(wheel).read_bytes()).decode()  # its letters need no escape in a string

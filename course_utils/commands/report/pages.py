@@ -1,0 +1,54 @@
+"""The reports of a folder of grades: gradebooks, a page for each student, a page for the class."""
+
+import hashlib
+import hmac
+import json
+from pathlib import Path
+
+from course_utils import files
+from course_utils.commands.report import feedback, gradebook, summary
+
+rows = gradebook.rows
+
+
+def token(secret):
+    """The name of the folder of feedback, which nobody can guess who has not the secret."""
+    return hmac.new(secret, b"feedback", hashlib.sha256).hexdigest()[:32]
+
+
+def gradebooks(folder, plan, records):
+    """Write ``gradebook.csv`` and ``gradebook.json``."""
+    found = rows(plan, records)
+    files.write_text(Path(folder) / "gradebook.csv", gradebook.as_csv(plan, found))
+    files.write_json(Path(folder) / "gradebook.json", {"students": found, "exercises": gradebook.exercise_ids(plan)})
+
+
+def feedback_of(folder, plan, records, student, secret):
+    """Write the page of one student."""
+    place = Path(folder) / "feedback" / hmac.new(secret, student.encode(), hashlib.sha256).hexdigest()[:32]
+    place.mkdir(parents=True, exist_ok=True)
+    mine = {c: records[student, c] for c in plan["chapters"] if (student, c) in records}
+    shown = {c: files_read(Path(folder) / "shown" / f"{record['key']}.json") for c, record in mine.items()}
+    path = place / f"{feedback.file_name(student)}.html"
+    files.write_text(path, feedback.page(student, plan, mine, shown))
+    return path
+
+
+def files_read(path):
+    """The JSON in a file; nothing where it is not there or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def everything(folder, plan, records, secret):
+    """Write all that can be made from the records."""
+    gradebooks(folder, plan, records)
+    where = {}
+    for student in plan["students"]:
+        if any((student, c) in records for c in plan["chapters"]):
+            where[student] = feedback_of(folder, plan, records, student, secret).relative_to(folder)
+    lines = [[student, str(path)] for student, path in where.items()]
+    files.write_text(Path(folder) / "feedback.csv", gradebook.table(["id", "page"], lines))
+    files.write_text(Path(folder) / "summary.html", summary.page(plan, records))
