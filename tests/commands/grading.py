@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (a case is a line)
 """A small chapter to grade, with as many exercises as wanted, and answers to them: hostile, broken, wrong and honest."""
 
 import json
@@ -143,7 +144,7 @@ CASES = {
     "patches isclose": ("torch.isclose = lambda a, b, **k: torch.ones_like(a, dtype=torch.bool)\ntorch.equal = lambda a, b: True\n"
                         + HEAD + "    return torch.zeros(len(p), dtype=p.dtype)", "failed"),
     "patches the checker": ("from course_utils import exercises\nexercises.judge = lambda *a: True\n" + HEAD
-                            + "    return p", "rejected"),
+                            + "    return p", "failed"),
     "the reference": ("from course_utils.exercises import ch01\n" + HEAD + "    return ch01.jensen_shannon(p, p)", "rejected"),
     "the reference by a string": ("m = __import__('course_' + 'utils.exercises.ch01')\n" + HEAD + RIGHT, "rejected"),
     "the routine": (HEAD + "    return vae.bernoulli_log_prob(p, p)", "rejected"),
@@ -163,7 +164,7 @@ CASES = {
     "a segmentation fault": (HEAD + "    os.kill(os.getpid(), 11)", "crashed"),
     "too much memory": (HEAD + "    return torch.ones(10**10)", "out_of_memory"),
     "recursion": (HEAD + "    return entropy(p)", "failed"),
-    "a fork bomb": (HEAD + "    while True:\n        try:\n            os.fork()\n        except OSError:\n            pass", "crashed"),
+    "a fork bomb": (HEAD + "    while True:\n        try:\n            os.fork()\n        except OSError:\n            pass", "crashed, timeout or out_of_memory"),
     "a daemon": (HEAD + "    if os.fork() == 0:\n        os.setsid()\n        if os.fork() == 0:\n            import time\n            time.sleep(999)\n"
                  "        os._exit(0)\n" + RIGHT, "passed"),
     "a full disk": (HEAD + "    with open('x', 'wb') as f:\n        while True:\n            f.write(b'0' * 2**20)", "failed"),

@@ -9,7 +9,7 @@ from course_utils.commands.grade import sandbox
 
 pytestmark = [pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap"),
               pytest.mark.xdist_group("sandbox")]  # fmt: skip
-LIMITS = sandbox.Limits(memory=3_000, write=6.0, notebook=30.0, output=200_000)
+LIMITS = sandbox.Limits(memory=3_000, write=4.0, notebook=30.0, output=200_000)
 
 
 @pytest.fixture(scope="module")
@@ -33,5 +33,5 @@ def hostile(nursery, tmp_path_factory):
 @pytest.mark.parametrize("case", grading.CASES)
 def test_a_case_ends_in_its_state_and_only_honest_work_has_points(case, hostile):
     expected = grading.CASES[case][1]
-    assert hostile[case]["state"] == expected, hostile[case]
+    assert hostile[case]["state"] in expected.replace(",", "").split(), hostile[case]
     assert hostile[case]["points"] == (2 if expected == "passed" else 0)

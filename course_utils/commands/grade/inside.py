@@ -322,11 +322,13 @@ def _callable(value, name):
         return False
 
 
-def tensors(value):
-    """The tensors in nested tuples and lists, in order."""
+def tensors(value, depth=0):
+    """The tensors in nested tuples and lists, in order, as deep as a value may cross."""
     if type(value) in wire.TENSORS:
         return [value]
-    return [t for part in value for t in tensors(part)] if type(value) in (tuple, list) else []
+    if type(value) not in (tuple, list) or depth >= wire.MAX_DEPTH:
+        return []
+    return [t for part in value for t in tensors(part, depth + 1)]
 
 
 def differ(a, b):

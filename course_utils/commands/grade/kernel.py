@@ -98,7 +98,7 @@ class Client(PapermillNotebookClient):
                          shutdown_kernel="immediate", startup_timeout=120, iopub_timeout=10, store_widget_state=False,
                          ipython_hist_file="")  # fmt: skip
         self.cradle, self.replies, self.seen, self.pictures, self.n_pictures = cradle, {}, 0, 0, 0
-        self.alarm = threading.Timer(seconds, cradle.exceed, ("timeout",))
+        self.alarm = threading.Timer(seconds * cradle.limits.patience, cradle.exceed, ("timeout",))
         self.alarm.daemon = True
 
     def keep(self, cell, cell_index, execute_reply):
@@ -106,6 +106,7 @@ class Client(PapermillNotebookClient):
 
     def papermill_execute_cells(self):
         self.alarm.start()
+        self.cradle.allow(self.cradle.limits.notebook)
         for index, cell in enumerate(self.nb.cells):
             if cell.cell_type == "code" and cell.source.strip():
                 self.nb_man.cell_start(cell, index)

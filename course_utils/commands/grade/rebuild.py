@@ -30,7 +30,8 @@ def changed(source, stub):
     if source is None or not source.strip():
         return False
     try:
-        return ast.dump(ast.parse(plain(source))) != ast.dump(ast.parse(stub))
+        tree = ast.parse(plain(source))
+        return bool(tree.body) and ast.dump(tree) != ast.dump(ast.parse(stub))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return source.strip() != stub.strip()
 
@@ -55,7 +56,7 @@ def needed(chapter, sources, exercise_id):
     cells = own_cells(chapter)
     last = next(i for i, (_, exercise, _) in enumerate(cells) if exercise == exercise_id)
     text = plain(sources[exercise_id])
-    chosen, wanted = [(cells[last][0], exercise_id, text)], names(text)[1] - KNOWN
+    chosen, wanted = [(cells[last][0], exercise_id, text)], names(text)[1] - KNOWN - _defined(text)
     for index, exercise, own in reversed(cells[:last]):
         if exercise:
             try:
@@ -67,6 +68,12 @@ def needed(chapter, sources, exercise_id):
             chosen.append((index, exercise, own))
             wanted |= used - KNOWN
     return chosen[::-1]
+
+
+def _defined(text):
+    """Functions and classes that a text defines: that they use their own names asks for no other cell."""
+    return {node.name for node in ast.parse(text).body
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}  # fmt: skip
 
 
 def probe_cells(chapter, sources, exercise_id):

@@ -20,7 +20,6 @@ SIMPLE = ("NotImplementedError", "ArithmeticError", "ZeroDivisionError", "Overfl
           "ValueError", "TypeError", "RuntimeError", "IndexError", "KeyError", "AttributeError", "NameError",
           "SyntaxError", "ImportError", "ModuleNotFoundError", "AssertionError", "RecursionError", "MemoryError",
           "OSError", "StopIteration")  # fmt: skip
-DONE = 2.0  # seconds beyond the deadline that a socket may block
 
 
 class Ended(BaseException):

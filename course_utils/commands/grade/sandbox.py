@@ -45,9 +45,10 @@ class Limits:
     cpu: int = 600  # of one process
     processes: int = 64
     output: int = 2_000_000  # characters of text that its notebook may print
-    notebook: float = 300.0  # wall time of its cells
-    write: float = 30.0  # wall time of the probes of one exercise
+    notebook: float = 120.0  # of processors, for its cells
+    write: float = 30.0  # of processors, for the probes of one exercise
     build: float = 120.0  # the same where something is trained
+    patience: float = 4.0  # how many times longer by the clock, on a busy machine or asleep
 
 
 class NoSandbox(Exception):
@@ -63,7 +64,7 @@ class Nursery:
         self.lines = self.folder / "lines"
         self.lines.mkdir()
         self.process = self.control = self.before = None
-        self.own = True  # whether each submission gets namespaces of its own inside the sandbox: then it serves many
+        self.own = not unsafe  # whether each submission gets namespaces of its own in there: then it serves many
         self.why = ""  # if not, why
         self.count = 0
 
@@ -149,7 +150,8 @@ class Cradle:
         self.connection = nursery.folder / f"{self.name}.json"  # our copy of how to reach its kernel
         self.exceeded = None  # the state that a limit ended it with
         self.peak = 0  # bytes that its processes used at most
-        self._done = threading.Event()
+        self._allowed = None  # seconds of processors, counted as _used counts, after which it is ended
+        self._done, self._watcher = threading.Event(), None
         self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         limits = {name: value for name, value in asdict(self.limits).items() if type(value) is int}
         task = {"run": self.name, "own": nursery.own, **limits}
@@ -179,7 +181,7 @@ class Cradle:
     @property
     def kernel_folder(self):
         """Where its kernel's sockets lie, as the kernel sees it."""
-        return f"{SCRATCH}/lines" if self.nursery.own and not self.nursery.unsafe else (
+        return f"{SCRATCH}/lines" if self.nursery.own else (
             str(self.lines) if self.nursery.unsafe else f"/run/course/{self.name}")  # fmt: skip
 
     def processes(self):
@@ -220,35 +222,44 @@ class Cradle:
 
     def kill(self, but_first=False):
         """End the submission's processes; with ``but_first`` the cradle itself lives on."""
-        found = sorted(self.processes(), key=lambda process: (process.create_time(), process.pid))
-        keep = 2 if self.nursery.own and not self.nursery.unsafe else 1
-        for process in reversed(found[keep if but_first else 0 :]):
-            with contextlib.suppress(psutil.Error):
+        found = _oldest_first(self.processes())
+        keep = 2 if self.nursery.own else 1  # the cradle, and who waits for it
+        for process in reversed(found[keep:]) if but_first else [*found[keep - 1 :], *found[: keep - 1]]:
+            with contextlib.suppress(psutil.Error):  # with the cradle, process 1 of its namespace, all others end
                 process.kill()
+
+    def allow(self, seconds):
+        """From now on its processes may use this much time of processors."""
+        self._allowed = _used(self.processes()) + seconds
 
     def _watch(self):
         while not self._done.wait(WATCH):
-            used, number = 0, 0
-            for process in self.processes():
-                with contextlib.suppress(psutil.Error):
-                    used += process.memory_info().rss - shared(process)
-                    number += 1
+            processes = self.processes()
+            if len(processes) > self.limits.processes:
+                self.exceed("crashed")
+                continue
+            used = _memory(processes)
+            if used > self.limits.memory * 2**20:  # pages that a fork shares count twice there; now they are told apart
+                used = _memory(processes, exact=True)
             self.peak = max(self.peak, used)
             if used > self.limits.memory * 2**20:
                 self.exceed("out_of_memory")
-            elif number > self.limits.processes:
-                self.exceed("crashed")
+            elif self._allowed is not None and _used(processes) > self._allowed:
+                self.exceed("timeout")
             elif _overfull(self.lines):
                 self.exceed("output_limit")
 
     def exceed(self, state):
         """End everything at once, for this reason."""
-        self.exceeded = self.exceeded or state
-        self.kill()
+        if not self._done.is_set():
+            self.exceeded = self.exceeded or state
+            self.kill()
 
     def end(self):
         """End everything that the submission started, and wait until it is gone."""
         self._done.set()
+        if self._watcher is not None:
+            self._watcher.join()  # it must not end what comes after
         nursery = self.nursery
         deadline = time.monotonic() + 10
         self.sock.close()
@@ -260,15 +271,45 @@ class Cradle:
                     raise OSError("the nursery has gone")
             except OSError:
                 nursery.stop()
-        if nursery.process is not None and self.processes():
-            nursery.stop()  # something outlived its cradle: it ends with the nursery
+        while nursery.process is not None and (left := self.processes()):
+            for process in left:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            if time.monotonic() > deadline:
+                nursery.stop()  # something outlives its cradle: it ends with the nursery
+            time.sleep(0.02)
         shutil.rmtree(self.lines, ignore_errors=True)
         self.connection.unlink(missing_ok=True)
 
 
-def shared(process):
-    """Bytes of a process's memory that are pages of files, such as libraries, and shared with others."""
-    return getattr(process.memory_info(), "shared", 0)
+def _oldest_first(processes):
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            found.append((process.create_time(), process.pid, process))
+    return [process for *_, process in sorted(found, key=lambda entry: entry[:2])]
+
+
+def _memory(processes, exact=False):
+    """Bytes of memory that processes use beyond files; ``exact``: a page that some share is counted once."""
+    total = 0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            if exact:
+                total += process.memory_full_info().pss
+            else:
+                told = process.memory_info()
+                total += told.rss - getattr(told, "shared", 0)
+    return total
+
+
+def _used(processes):
+    """Seconds of processors that processes, and those that they outlived, have used."""
+    total = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            total += sum(process.cpu_times()[:4])
+    return total
 
 
 def _overfull(folder):

@@ -126,7 +126,8 @@ def probed(chapter, sources, i, cradles, secret):
     cradle = cradles.get()
     seconds = cradle.limits.build if exercise.kind == "build" else cradle.limits.write
     drawn = None if exercise.kind == "write" else seed_of(secret, "inside", i)
-    peer = remote.Peer(cradle.probe(), start + seconds, drawn)
+    cradle.allow(seconds)
+    peer = remote.Peer(cradle.probe(), time.monotonic() + seconds * cradle.limits.patience, drawn)
     found = empty(chapter, i, "failed")
     try:
         found |= judged(exercise, rebuild.probe_cells(chapter, sources, i), peer, secret)
