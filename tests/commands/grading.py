@@ -149,7 +149,7 @@ CASES = {
     "the reference by a string": ("m = __import__('course_' + 'utils.exercises.ch01')\n" + HEAD + RIGHT, "rejected"),
     "the routine": (HEAD + "    return vae.bernoulli_log_prob(p, p)", "rejected"),
     "the routine by an alias": ("v = vae\nf = v.kl\n" + HEAD + "    return f(p)", "rejected"),
-    "the routine as a default": ("def entropy(p, f=course_utils.models.vae.kl_to_standard):\n    return f(p)", "rejected"),
+    "the routine as a default": ("def entropy(p, f=course_utils.models.vae.elbo_terms):\n    return f(p)", "rejected"),
     "the routine by getattr": (HEAD + "    return getattr(vae, 'k' + 'l')(p)", "rejected"),
     "the module handed on": ("things = [vae]\n" + HEAD + "    return things[0].kl(p)", "rejected"),
     "eval": (HEAD + "    return eval('vae.kl')(p)", "rejected"),

@@ -7,7 +7,7 @@ Three kinds of processes, each started by the one before with ``fork``, so that 
   In them it is process 1: when it is ended, everything that the submission started ends too;
 * in a cradle run the *kernel*, for the notebook, and one *probe* for each exercise, which answers calls.
 
-Run as ``python inside.py FD``; FD is a socket of packets on which the grader says what to do.
+Run with one argument, the number of a file: it is a socket of packets on which the grader says what to do.
 """
 
 import contextlib
@@ -22,7 +22,8 @@ import types
 import warnings
 
 import torch
-import wire
+
+from course_utils.commands.grade import wire
 
 NAMESPACES = 0x20000 | 0x10000000 | 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000  # mount user pid net ipc uts
 PRIVATE, BIND = 0x4000 | 0x40000, 0x1000

@@ -81,10 +81,9 @@ class Nursery:
         if not course.exists():
             _copy_course(course)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = inner = [sys.executable, "-s", str(course / "inside" / "inside.py"), str(theirs.fileno())]
+        command = [sys.executable, "-s", "-m", "course_utils.commands.grade.inside", str(theirs.fileno())]
         if not self.unsafe:
-            inner = [sys.executable, "-s", "/course/inside/inside.py", str(theirs.fileno())]
-            command = [*bubblewrap(course, self.lines), "--", *inner]
+            command = [*bubblewrap(course, self.lines), "--", *command]
         environment = variables(str(course)) if self.unsafe else None
         try:
             self.process = subprocess.Popen(
@@ -331,9 +330,11 @@ def _copy_course(course):
     target = course / "course_utils"
     shutil.copytree(PACKAGE, target, ignore=unwanted)
     shutil.copytree(shipped.folder(), target / "data" / "pretrained")
-    (course / "inside").mkdir()
-    for name in ("inside.py", "wire.py"):
-        shutil.copy(HERE / name, course / "inside" / name)
+    inside = target / "commands" / "grade"
+    inside.mkdir(parents=True)
+    (target / "commands" / "__init__.py").touch()
+    for name in ("__init__.py", "inside.py", "wire.py"):
+        shutil.copy(HERE / name, inside / name)
 
 
 def variables(course):
