@@ -67,6 +67,21 @@ def bits_per_dim(log_prob, n_dims):
     return -log_prob / (expect.count(n_dims, "n_dims") * math.log(2.0))
 
 
+def psnr(x, reference):
+    r"""Peak signal-to-noise ratio of images in [0, 1], :math:`-10\log_{10}` of the mean squared error, in decibels.
+
+    ``x, reference``: one shape. 10 dB more is a tenth of the squared error. It compares one picture with the truth,
+    number by number, and says nothing about sets of pictures. Infinite where they agree. Taught in chapter 08.
+    """
+    expect.same_shape(x=x, reference=reference)
+    for name, image in (("x", x), ("reference", reference)):
+        expect.finite(image, name)
+        if image.numel() == 0:
+            raise ValueError(f"expected {name} of at least one pixel, got none")
+    error = (x - reference).double().square().mean().item()
+    return math.inf if error == 0 else -10 * math.log10(error)
+
+
 def linear_probe(features, labels, test_features, test_labels, weight_decay=1e-4, max_iter=300):
     r"""Test accuracy of multinomial logistic regression on fixed ``features`` ``(N, D)``: can it read them?
 

@@ -150,6 +150,14 @@ CALLS = {
     "models.vqvae.perplexity": (lambda: dict(indices=y(6), n_words=3), "indices: a column"),
     "models.autoregressive.made.made_masks": (lambda: dict(ranks=torch.arange(4), widths=(5,), n_params=1),
                                               "widths: none"),
+    "metrics.psnr": (lambda: dict(x=rows(2, 3), reference=rows(2, 3)), ""),
+    "models.nerf.survival": (lambda: dict(sigma=rows(4, 5), delta=rows(4, 5)), ""),
+    "models.nerf.stop_weights": (lambda: dict(sigma=rows(4, 5), delta=rows(4, 5)), ""),
+    "models.nerf.expected_colour": (lambda: dict(weights=rows(4, 5) / 5, colours=rows(4, 5, 3), background=0.7), ""),
+    "models.nerf.places": (lambda: dict(near=0.5, far=1.5, uniform=rows(4, 5)),
+                           "uniform: a dimension more, uniform: a dimension less"),
+    "models.nerf.positional_encoding": (lambda: dict(x=rows(4, 3), n_frequencies=2, base=1.0),
+                                        "x: a dimension more, x: a dimension less"),
     "models.autoregressive.made.random_orders": (lambda: dict(n=2, n_pixels=3), ""),
 }
 LATER = {f"{module}.{name}" for module, names in {

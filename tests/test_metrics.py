@@ -61,3 +61,12 @@ def test_bits_per_dim_of_a_fair_coin_is_one():
 
 def test_accuracy():
     assert metrics.accuracy(torch.tensor([[1.0, 2], [3, 0]]), torch.tensor([1, 1])) == 0.5
+
+
+def test_psnr_counts_tenths_of_the_squared_error_in_decibels():
+    x = torch.rand(2, 3, 4, 4)
+    assert metrics.psnr(x + 0.1, x) == pytest.approx(20, abs=1e-4)
+    assert metrics.psnr(x + 0.1 * 10**0.5, x) == pytest.approx(10, abs=1e-4)
+    assert metrics.psnr(x, x) == math.inf
+    with pytest.raises(ValueError, match="of one shape"):
+        metrics.psnr(x, x[:1])

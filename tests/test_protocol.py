@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from course_utils import training
-from course_utils.data import images
+from course_utils.data import images, scenes
 from course_utils.distributions import GaussianHead, Head, MixturePrior, StandardNormal
-from course_utils.models import autoencoder, classifier, energy, vae, vqvae
+from course_utils.models import autoencoder, classifier, energy, nerf, vae, vqvae
 from course_utils.models.autoregressive import baselines, pixelcnn, pixelrnn, transformer
 from course_utils.models.autoregressive import made as made_family
 from course_utils.models.diffusion import flow_matching, process
@@ -166,6 +166,8 @@ CASES = [
          lambda: flow_matching.vector_flow(2, width=16, n_blocks=2, n_classes=K),
          lambda: with_labels(points()), "sample", given=True),
     Case("flow matching, U-Net", lambda: flow_matching.unet_flow((1, 8, 8), (8, 8)), grey_images, "sample"),
+    Case("radiance field: one scene, no distribution", lambda: nerf.NeRF(nerf.Field(width=16), 2.0, 4.0, 12),
+         lambda: (scenes.camera(0.0, 30.0, 8)[24 : 24 + B], torch.rand(B, 3))),
     Case("VQ-VAE, two levels", lambda: vqvae.two_level_vqvae((1, 8, 8), 6, width=8, word_width=4), binary_images),
 ]
 METHODS = {"log_prob", "elbo", "sample"}

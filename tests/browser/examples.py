@@ -138,6 +138,12 @@ def film():
                         ask="Which?", options=["left", "right"], right=1, answer="The right one.")
 
 
+def film_in_colour():
+    frames = torch.rand(3, 3, 1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    return widgets.film(frames, values=[0, 120, 240], axis="azimuth in degrees", columns=1,
+                        names=["scene", "field", "depth"])
+
+
 def noise_slider():
     angle = torch.linspace(0, 1, 201, dtype=torch.float64) * torch.pi / 2
     noise = torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -209,6 +215,7 @@ EXAMPLES = {
     "score_field": score_field,
     "particles": particles,
     "film": film,
+    "film_in_colour": film_in_colour,
     "noise_slider": noise_slider,
     "density_game": density_game,
     "sliding_densities": sliding_densities,

@@ -1,7 +1,7 @@
 // Frames drawn beforehand, under a slider: sheets of images side by side.
 
 function render({ model, el }) {
-  const data = model.get("data"), sheets = course.array(data.sheets), [many, panels, rows, columns] = sheets.shape;
+  const data = model.get("data"), sheets = course.array(data.sheets), [many, panels, rows, columns, channels] = sheets.shape;
   const root = course.card(el);
   const asked = data.question ? course.question(root, data.question) : null;
   const title = course.node("p", { class: "question" });
@@ -23,9 +23,14 @@ function render({ model, el }) {
     const k = course.clamp(Math.round(moment), 0, many - 1);
     title.textContent = `${data.axis} = ${data.values[k]}`;
     stages.forEach((stage, p) => {
-      const first = (k * panels + p) * rows * columns;
+      const first = (k * panels + p) * rows * columns * channels;
       stage.clear();
-      bitmap(stage.ctx, 0, 0, width, (j) => { const g = 255 - sheets[first + j]; return [g, g, g]; });
+      bitmap(stage.ctx, 0, 0, width, (j) => {
+        const at = first + channels * j;
+        if (channels === 3) return [sheets[at], sheets[at + 1], sheets[at + 2]];
+        const grey = 255 - sheets[at];                             // one channel is ink on paper
+        return [grey, grey, grey];
+      });
     });
   });
   return paint.stop;
