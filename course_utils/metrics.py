@@ -243,6 +243,33 @@ def _window(dims, reach=3.0):
     return inside, math.sqrt(second / inside)
 
 
+def rank_correlation(a, b):
+    r"""Spearman's correlation of two columns ``(N,)``: that of their ranks, ties sharing the mean of their ranks.
+
+    A float from -1 to 1; without ties :math:`1 - 6\sum d^2/(N(N^2-1))` with the differences d of the ranks. 0 where a
+    column is constant. (Spearman 1904.) Taught in chapter 09.
+    """
+    a = expect.no_nan(expect.floats(a, "a", "N"), "a")
+    b = expect.no_nan(expect.floats(b, "b", len(a)), "b")
+    if len(a) < 2:
+        raise ValueError(f"expected two or more entries, got {len(a)}")
+    x, y = ((c[:, None] > c).sum(1) + ((c[:, None] == c).sum(1) - 1) / 2 for c in (a, b))  # ranks from 0
+    x, y = (ranks.double() - ranks.double().mean() for ranks in (x, y))
+    size = (x.square().sum() * y.square().sum()).sqrt()
+    return ((x * y).sum() / size).item() if size > 0 else 0.0
+
+
+def unbeaten(cost):
+    """Which rows of ``(N, K)`` costs no other row beats, by being at least as low everywhere and lower once: booleans.
+
+    The *Pareto frontier*: the rows somebody could want, whatever a second is worth in the other columns.
+    Taught in chapter 09.
+    """
+    expect.no_nan(expect.floats(cost, "cost", "N", "K"), "cost")
+    as_low, lower = (cost[:, None] <= cost).all(-1), (cost[:, None] < cost).any(-1)
+    return ~(as_low & lower).any(0)
+
+
 def sharpness(images):
     r"""Mean squared response of the Laplacian, per pixel, of images ``(N, C, H, W)`` in [0, 1]: a float.
 

@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "chapter": "",
     "coding": "expect",
     "shipped": "",
-    "recipes": f"models data training {LAW}",
+    "recipes": f"models data training metrics shipped {LAW}",
     "widgets": "plots",
     "exercises": f"data models checks metrics {LAW}",
     "commands": "",

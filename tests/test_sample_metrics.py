@@ -163,3 +163,22 @@ def test_too_few_reference_points_are_named():
         metrics.half_against_half(metrics.frechet_distance, torch.zeros(19, 2), 10, torch.Generator())
     with pytest.raises(ValueError, match="expected k, below"):
         metrics.density_coverage(torch.zeros(5, 2), torch.zeros(5, 2), k=5)
+
+
+def test_rank_correlation_is_scipys_with_and_without_ties():
+    from scipy.stats import spearmanr
+
+    a, b = torch.randn(2, 9, generator=torch.Generator().manual_seed(0))
+    for x, y in ((a, b), (a.round(), b.round()), (a, a.exp()), (a, -a)):
+        assert metrics.rank_correlation(x, y) == pytest.approx(spearmanr(x, y).statistic)
+    assert metrics.rank_correlation(a, torch.ones(9)) == 0
+
+
+def test_unbeaten_rows_are_those_that_no_row_dominates():
+    cost = torch.rand(40, 3, generator=torch.Generator().manual_seed(1))
+    cost[7] = cost[3]
+    kept = metrics.unbeaten(cost)
+    for i, row in enumerate(cost):
+        beaten = any((other <= row).all() and (other < row).any() for other in cost)
+        assert kept[i] == (not beaten)
+    assert kept[7] == kept[3] and 0 < kept.sum() < 40

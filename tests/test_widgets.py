@@ -475,6 +475,10 @@ def test_latent_demos_name_what_does_not_fit():
         widgets.beta_shelf([2, 1], sheets, [1, 2], [3, 4])
     with pytest.raises(ValueError, match=r"grey images, got \(2, 3, 3, 3, 4, 4\)"):
         widgets.beta_shelf([1, 2], sheets.expand(2, 3, 3, 3, 4, 4), [1, 2], [3, 4])
+    with pytest.raises(ValueError, match=r"scores \(N, K\) for 2 names and 2 criteria"):
+        widgets.ranking(["a", "b"], ["c", "d"], torch.zeros(2, 3), {})
+    with pytest.raises(ValueError, match="scores from 0 to 1"):
+        widgets.ranking(["a", "b"], ["c", "d"], [[0, 1], [2, 0]], {})
 
 
 # ---- posterior lab ---------------------------------------------------------------------------------------------------

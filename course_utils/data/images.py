@@ -186,6 +186,18 @@ def binarised(data: Data, seed: int = 0) -> Data:
     return replace(data, train=draw(data.train), valid=draw(data.valid), test=draw(data.test), levels=2)
 
 
+def quantised(data: Data, levels: int) -> Data:
+    """``data`` with each pixel rounded to the nearest of ``levels`` evenly spaced grey values."""
+    if not 2 <= levels <= 256:
+        raise ValueError(f"levels must lie between 2 and 256, got {levels}")
+
+    def rounded(split: Split) -> Split:
+        grey = torch.round(to_levels(split.images, levels) * (255 / (levels - 1)))
+        return replace(split, images=grey.to(torch.uint8))
+
+    return replace(data, train=rounded(data.train), valid=rounded(data.valid), test=rounded(data.test), levels=levels)
+
+
 def batches(images: Tensor, batch_size: int, labels: Tensor | None = None) -> Iterator:
     """Endless batches of float images in [0, 1], or of (images, labels): each pass visits all in a new random order.
 

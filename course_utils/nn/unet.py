@@ -68,3 +68,26 @@ class UNet(nn.Module):
         for block, enlarge in zip(reversed(self.up), reversed(self.enlarge), strict=True):
             h = block(torch.cat([enlarge(h), across.pop()], dim=1), condition)
         return F.pixel_shuffle(self.leave(h), 2)
+
+
+class ConvStack(nn.Module):
+    """``x (B, C, H, W), t (B,), y -> (B, n_out, H, W)``: blocks at full size, for small images.
+
+    A learned map tells each place where it is; the output starts at zero.  Taught in chapter 07.
+    """
+
+    def __init__(self, shape, n_out, width=32, n_blocks=4, n_classes=0, condition_width=64):
+        super().__init__()
+        self.condition = Condition(condition_width, n_classes)
+        self.enter = nn.Conv2d(shape[0], width, 3, padding=1)
+        self.places = nn.Parameter(torch.zeros(width, *shape[1:]))
+        self.blocks = nn.ModuleList(ConditionedBlock(width, width, condition_width) for _ in range(n_blocks))
+        self.leave = nn.Sequential(nn.GroupNorm(math.gcd(8, width), width), nn.SiLU(), nn.Conv2d(width, n_out, 1))
+        nn.init.zeros_(self.leave[2].weight)
+        nn.init.zeros_(self.leave[2].bias)
+
+    def forward(self, x, t, y=None):
+        condition, h = self.condition(t, y), self.enter(x) + self.places
+        for block in self.blocks:
+            h = block(h, condition)
+        return self.leave(h)

@@ -18,6 +18,7 @@ from course_utils.widgets.noise_slider import noise_slider
 from course_utils.widgets.particles import particles
 from course_utils.widgets.pixel_order import pixel_order
 from course_utils.widgets.posterior_lab import posterior_lab
+from course_utils.widgets.ranking import ranking
 from course_utils.widgets.score_field import score_field
 from course_utils.widgets.sliding_densities import sliding_densities
 from course_utils.widgets.spline_flow import spline_flow
@@ -25,4 +26,4 @@ from course_utils.widgets.training_player import training_player
 
 __all__ = ["beta_shelf", "completion", "density_game", "film", "flow_images", "interpolation", "kl_explorer",
            "latent_explorer", "layer_morph", "noise_slider", "particles", "pixel_order", "posterior_lab",
-           "score_field", "sliding_densities", "spline_flow", "training_player"]
+           "ranking", "score_field", "sliding_densities", "spline_flow", "training_player"]

@@ -1307,7 +1307,7 @@ record(digits_flow_nats=numbers["test_nats"])
 
 # %% [markdown]
 # *Exact* means the probability itself. *Bound, k draws* is an upper bound on $-\log P$ in expectation: the truth is lower,
-# by an unknown amount that shrinks with $k$. Seconds are CPU seconds of the machine that made the table.
+# by an unknown amount that shrinks with $k$; diffusion's bound is that of chapter 07, over $T$ steps. Seconds are CPU seconds of the machine that made the table.
 #
 # ## What to remember
 #

@@ -200,6 +200,13 @@ def flow_images():
     return widgets.flow_images(frames[:, :, :, :, None], [0.0, 0.5, 1.0], [-1.0, -0.5, 0.5, 1.0], ["right", "left"])
 
 
+def ranking():
+    question = {"ask": "Who wins when only speed counts?", "options": ["A", "B", "C"], "right": 1,
+                "answer": "B is fast."}
+    scores = [[1.0, 0.0, 0.5], [0.1, 1.0, 0.1], [0.6, 0.6, 1.0]]
+    return widgets.ranking(["A", "B", "C"], ["quality", "speed", "coverage"], scores, question)
+
+
 EXAMPLES = {
     "spline_flow": spline_flow,
     "layer_morph": layer_morph,
@@ -217,6 +224,7 @@ EXAMPLES = {
     "film": film,
     "film_in_colour": film_in_colour,
     "noise_slider": noise_slider,
+    "ranking": ranking,
     "density_game": density_game,
     "sliding_densities": sliding_densities,
     "training_player": training_player,

@@ -188,6 +188,20 @@ def test_beta_shelf_draws_the_sheet_of_the_beta(show):
         assert is_drawn(canvas(frame, 0), sheet, 340, 0, 0, 340)
 
 
+def test_ranking_follows_the_weights(show):
+    frame = show(EXAMPLES["ranking"]())
+    first = frame.locator(".course-demo")
+    for weights, winner in (((1, 0, 0), "A"), ((0, 1, 0), "B"), ((0, 0, 1), "C"), ((1, 1, 0), "C")):
+        slide(frame, **{f"w{k}": weight for k, weight in enumerate(weights)})
+        assert first.get_attribute("data-first") == winner
+        assert frame.get_by_text(f"First: {winner}").count() == 1
+    slide(frame, w0=0, w1=0, w2=0)
+    assert frame.get_by_text("Nothing counts").count() == 1
+    frame.get_by_role("button", name="only speed").click()
+    shown(frame)
+    assert first.get_attribute("data-first") == "B"
+
+
 def test_latent_explorer_decodes_the_point_under_its_handle(show):
     demo = EXAMPLES["latent_explorer"]()
     frame = show(demo)

@@ -213,3 +213,14 @@ def test_dequantised_levels_fill_their_bins_and_only_them(levels):
     y = images.dequantise(x, levels) * levels - torch.arange(levels)     # the place in the bin, which has width 1
     assert y.min() > -1e-4 and y.max() < 1 + 1e-4
     assert y.min() < 0.01 and y.max() > 0.99                             # the whole width (missed with p < e^-40)
+
+
+def test_quantised_pixels_are_the_nearest_of_the_levels():
+    data = images.load("handwriting", n=20)
+    grey = images.quantised(data, 17)
+    assert grey.levels == 17 and len(grey.train.images.unique()) <= 17
+    error = images.to_float(grey.train.images) - images.to_float(data.train.images)
+    assert error.abs().max() <= 1 / 32 + 1 / 255
+    assert torch.equal(images.quantised(grey, 17).train.images, grey.train.images)
+    with pytest.raises(ValueError, match="levels must lie between 2 and 256, got 1"):
+        images.quantised(data, 1)

@@ -564,3 +564,37 @@ def test_a_latent_model_decodes_what_its_prior_draws():
     torch.manual_seed(0)
     torch.testing.assert_close(model.sample(3, torch.tensor([0, 1, 2]), n_steps=2), decoder(codes).detach())
     assert all(not weight.requires_grad for weight in decoder.parameters())
+
+
+def test_level_diffusion_is_normalised_where_its_last_step_is_all_there_is():
+    """P(x_0|x_1) sums to one over all levels of two pixels, and the evidence alone is Bayes' rule with a flat prior."""
+    model = process.level_diffusion((1, 1, 2), 3, width=8, n_blocks=1, n_steps=20)
+    network = model.network
+    with torch.no_grad():
+        torch.manual_seed(0)
+        network.network.leave[2].weight.normal_()                    # not the start, where the network says nothing
+        x_1 = torch.tensor([[[[0.3, -0.8]]]])
+        grid = torch.cartesian_prod(network.grid, network.grid).view(9, 1, 1, 2)
+        total = network.last(grid, x_1.expand(9, -1, -1, -1), None, None).exp().sum()
+        assert total.item() == pytest.approx(1, abs=1e-5)
+        network.network.leave[2].weight.zero_()
+        t = torch.tensor([0.5])
+        alpha_bar = model.schedule.alpha_bar[10]
+        law = torch.distributions.Normal(alpha_bar.sqrt() * network.grid, (1 - alpha_bar).sqrt())
+        bayes = law.log_prob(x_1[..., None]).softmax(-1)
+        assert torch.allclose(network.logits(x_1, t).softmax(-1), bayes.to(x_1), atol=1e-5)
+
+
+def test_the_simplified_loss_of_level_diffusion_is_its_bound():
+    """With equal steps of log SNR, T − 1 of them: loss · (high − low) / 2 is the sum of the KLs of (7.9), by eye."""
+    torch.manual_seed(0)
+    model = process.level_diffusion((1, 4, 4), 5, width=8, n_blocks=1, n_steps=200)
+    x = torch.randint(5, (400, 1, 4, 4)) / 4
+    with torch.no_grad():
+        losses = torch.stack([model.loss(x)["loss"] for _ in range(40)])
+        whole = -torch.stack([model.elbo(x, n_times=40).mean() for _ in range(6)])
+        one = torch.ones(400, dtype=torch.long)
+        x_0 = model.inside(x)
+        x_1 = process.q_sample(x_0, model.schedule.at(one, x), torch.randn_like(x))
+        ends = (process.prior_kl(x_0, model.schedule.alpha_bar[-1].item()) - model.last(x_0, x_1, None, None)).mean()
+    assert (6 * losses.mean() + ends).item() == pytest.approx(whole.mean().item(), rel=0.03)

@@ -28,6 +28,8 @@ BENCHMARKS = {
     "steps": "course_utils.commands.bench.house:steps_per_second",
     "autoregressive": "course_utils.commands.bench.autoregressive:TABLE",
     "digits": "course_utils.commands.bench.flows:DIGITS",
+    "families": "course_utils.commands.bench.families:TABLE",
+    "family_costs": "course_utils.commands.bench.families:costs",
     "flows": "course_utils.commands.bench.flows:TABLE",
     "flow_growth": "course_utils.commands.bench.flows:growth",
     "sampling": "course_utils.commands.bench.autoregressive:sampling_speed",
@@ -38,7 +40,7 @@ BENCHMARKS = {
     "widgets": "course_utils.commands.bench.latency:benchmark",
 }
 
-TABLES = ("autoregressive", "latent", "gan", "flows", "digits")  # those that ship
+TABLES = ("autoregressive", "latent", "gan", "flows", "digits", "families")  # those that ship
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from torch.distributions import Normal
 from course_utils import expect
 from course_utils.distributions import standard_normal
 from course_utils.models.diffusion import samplers
-from course_utils.models.diffusion.schedule import cosine_schedule
+from course_utils.models.diffusion.schedule import cosine_schedule, log_snr_schedule
 from course_utils.nn.conditioning import AdaptiveMLP
-from course_utils.nn.unet import UNet
+from course_utils.nn.unet import ConvStack, UNet
 
 # Forward and back -----------------------------------------------------------------------------------------------------
 
@@ -230,6 +230,42 @@ def hidden(y, n, probability, network):
     return torch.where(torch.rand(len(y), device=y.device) < probability, network.condition.n_classes, y)
 
 
+class LevelNoise(nn.Module):
+    r"""A network for images of few grey levels: it answers with the noise, and never leaves the levels behind it.
+
+    ``network(x_t, t)`` gives logits, ``(B, C·K, H, W)``. The exact law of what x_t alone says about a pixel is added,
+
+    .. math:: \log p(x_0 = g_k\,|\,x_t) = \text{logits}_k - \frac{(x_t - \sqrt{\bar\alpha_t}\,g_k)^2}
+              {2(1-\bar\alpha_t)} + \text{const},
+
+    with levels :math:`g_k` from -1 to 1: the network has to learn only what the *other* pixels say. The answer is the
+    noise that goes with the mean of this law. (Kingma et al. 2021, appendix on the model, arXiv:2107.00630.)
+    """
+
+    def __init__(self, network, schedule, levels):
+        super().__init__()
+        self.network, self.schedule, self.condition = network, schedule, network.condition
+        self.register_buffer("grid", torch.linspace(-1, 1, expect.levels(levels)))
+
+    def logits(self, x_t, t, y=None):
+        """Logits of the levels of every pixel, ``(B, C, H, W, K)``; ``t (B,)`` in [0, 1]."""
+        step = (t * self.schedule.n_steps).round().long()
+        alpha_bar = self.schedule.at(step, x_t)
+        learned = self.network(x_t, t, y).unflatten(1, (x_t.shape[1], -1)).movedim(2, -1)
+        alpha_bar = alpha_bar[..., None]
+        return learned - (x_t[..., None] - alpha_bar.sqrt() * self.grid).square() / (2 * (1 - alpha_bar))
+
+    def forward(self, x_t, t, y=None):
+        x0_hat = self.logits(x_t, t, y).softmax(-1) @ self.grid
+        return eps_from_x0(x_t, x0_hat, self.schedule.at((t * self.schedule.n_steps).round().long(), x_t))
+
+    def last(self, x_0, x_1, x0_hat, alpha_bar):
+        """log P(x_0|x_1) of the levels, ``(B,)`` nats, for :class:`Diffusion`'s ``last``."""
+        t = torch.full((len(x_1),), 1 / self.schedule.n_steps, device=x_1.device, dtype=x_1.dtype)
+        which = ((x_0 + 1) / 2 * (len(self.grid) - 1)).round().long()[..., None]
+        return self.logits(x_1, t).log_softmax(-1).gather(-1, which).flatten(1).sum(1)
+
+
 # Factories ------------------------------------------------------------------------------------------------------------
 
 
@@ -243,3 +279,15 @@ def vector_diffusion(n_features, width=128, n_blocks=3, n_classes=0, n_steps=1_0
     """A residual MLP on vectors ``(B, D)``: points of the plane, codes of an autoencoder."""
     network = AdaptiveMLP(n_features, width, n_blocks, n_classes)
     return Diffusion(network, cosine_schedule(n_steps), (n_features,), reading, centre, spread)
+
+
+def level_diffusion(shape, levels, width=24, n_blocks=3, n_steps=1_000):
+    """Convolutions on small images of few grey levels in [0, 1]; the simplified loss *is* the bound, up to constants.
+
+    The schedule takes equal steps of log SNR, so every step of the bound weighs the noise's error alike.
+    """
+    shape, schedule = expect.shape(shape), log_snr_schedule(expect.count(n_steps, "n_steps", least=2))
+    stack = ConvStack(shape, shape[0] * expect.levels(levels), expect.count(width, "width"),
+                      expect.count(n_blocks, "n_blocks"))
+    network = LevelNoise(stack, schedule, levels)
+    return Diffusion(network, schedule, shape, EPS, centre=0.5, spread=0.5, last=network.last)
