@@ -15,6 +15,7 @@ import tokenize
 from pathlib import Path
 
 from course_utils.commands.build.source import Problem
+from course_utils.commands.build.twins import out_of_place
 from course_utils.commands.pages import mathml
 from course_utils.files import write_bytes
 
@@ -159,8 +160,13 @@ def verified(chapter):
 
 
 def wrong_twins(chapter, known):
-    """Every verified equation has at least two wrong twins. ``known``: equation → its twins."""
+    """Every verified equation has at least two wrong twins, whose text stands where they say. ``known``: equation →
+    its twins."""
     for number in verified(chapter):
+        cells = [cell for cell in chapter.cells if number in cell.keys.get("verifies", ())]
+        for twin in known.get(number, ()):
+            if what := out_of_place(twin, [cell.text for cell in cells]):
+                yield chapter.problem(f"wrong twin of ({number}), “{twin.what}”: {what}", cells[0])
         if (n := len(known.get(number, ()))) < MIN_TWINS:
             what = f"({number}) has {n} wrong twin{'s' * (n != 1)}, needs {MIN_TWINS}: see tests/twins/__init__.py"
             yield chapter.problem(what, next(c for c in chapter.cells if number in c.keys.get("verifies", ())))

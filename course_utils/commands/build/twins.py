@@ -1,5 +1,7 @@
 """The wrong twins of a chapter's equations, read from ``tests/twins/chNN.py``; what they are stands there too."""
 
+import ast
+import importlib.util
 import runpy
 from pathlib import Path
 from typing import NamedTuple
@@ -42,3 +44,37 @@ def _twin(path, tag, entry):
         raise ValueError(f"{path}: {tag}: {entry!r} changes nothing, or does not say what; `old` is empty for "
                          '"before" and for nothing else')  # fmt: skip
     return twin
+
+
+def out_of_place(twin, cells):
+    """What is wrong with where a twin changes something, in words, or None. ``cells``: the texts that verify its
+    equation. Modules are read, not imported."""
+    module, colon, name = twin.where.partition(":")
+    if twin.where == BEFORE or module == "chapter":
+        return None
+    if not colon:
+        times = [text.count(twin.old) for text in cells]
+    elif (text := _source_at(module, name.split("."))) is None:
+        return f"there is no function or class {twin.where}"
+    else:
+        times = [text.count(twin.old)]
+    return None if 1 in times else f"{twin.old!r} stands {max(times, default=0)} times in {twin.where}, expected once"
+
+
+def _source_at(module, names):
+    """The text of a function, class or method. A name that a folder re-exports is looked for in the folder."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        return None
+    if spec is None or not spec.origin:
+        return None
+    file = Path(spec.origin)
+    for path in [file, *(sorted(file.parent.glob("*.py")) if file.name == "__init__.py" else ())]:
+        text = path.read_text(encoding="utf-8")
+        node = ast.parse(text)
+        for name in names:
+            node = next((n for n in reversed(getattr(node, "body", ())) if getattr(n, "name", None) == name), None)
+        if node is not None:
+            return "\n".join(text.splitlines()[node.lineno - 1 : node.end_lineno])
+    return None
