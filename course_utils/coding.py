@@ -10,6 +10,8 @@ Sources: Rissanen 1976; Witten, Neal, Cleary 1987.  Taught in chapter 02.
 
 import torch
 
+from course_utils import expect
+
 PRECISION = 16  # each probability is rounded to a multiple of 2^-16
 
 
@@ -18,10 +20,12 @@ def to_counts(probs, precision=PRECISION):
 
     No symbol gets zero, or it could not be coded at all.
     """
-    total = 2**precision
-    probs = torch.as_tensor(probs, dtype=torch.float64)
-    if probs.dim() != 1 or not 2 <= len(probs) <= total or (probs < 0).any() or abs(probs.sum() - 1) > 1e-4:
-        raise ValueError(f"expected probabilities (K,) that sum to 1, got {probs}")
+    total = 2 ** expect.count(precision, "precision", most=62)
+    if not isinstance(probs, torch.Tensor):
+        probs = torch.tensor([float(expect.number(p, "a probability")) for p in probs], dtype=torch.float64)
+    probs = expect.probabilities(expect.floats(probs, "probabilities", "K"), "probabilities", "K").double()
+    if not 2 <= len(probs) <= total:
+        raise ValueError(f"expected probabilities of 2 to {total} symbols, got {len(probs)}")
     counts = (probs * (total - len(probs))).floor().long() + 1       # sums to at most total
     counts[counts.argmax()] += total - counts.sum()                  # what rounding left over
     return counts.tolist()
@@ -32,9 +36,13 @@ def encode(symbols, counts):
 
     It takes ⌈-log2 p⌉ + 1 bits, where p is the product of the rounded probabilities.
     """
+    if not all(isinstance(several, list | tuple) for several in (symbols, counts)) or len(symbols) != len(counts):
+        raise ValueError(f"expected a list of symbols and one of counts, as long, got {expect.came(symbols)} and "
+                         f"{expect.came(counts)}")
     low, width, n_bits = 0, 1, 0                                     # the interval [low, low + width) / 2^n_bits
     for symbol, cuts in zip(symbols, counts, strict=True):
-        total = sum(cuts)
+        total = _total(cuts)
+        expect.count(symbol, "a symbol", 0, len(cuts) - 1)
         low = low * total + width * sum(cuts[:symbol])
         width *= cuts[symbol]
         n_bits += total.bit_length() - 1
@@ -44,17 +52,28 @@ def encode(symbols, counts):
     return format(code, f"0{length}b") if length > 0 else ""
 
 
+def _total(cuts):
+    """The sum of the counts of one symbol: a power of two."""
+    total = sum(expect.count(cut, "a count") for cut in cuts)
+    if len(cuts) < 2 or total & (total - 1):
+        raise ValueError(f"expected counts of two symbols or more that sum to a power of two, got {expect.came(cuts)}")
+    return total
+
+
 def decode(bits, next_counts, n_symbols):
     """The symbols that were encoded. ``next_counts(symbols so far)`` gives the integers of the next symbol.
 
     The decoder has no image: it asks the model about each pixel after it has decoded the ones before.
     """
+    if not isinstance(bits, str) or set(bits) - {"0", "1"}:
+        raise ValueError(f"expected bits to be a text of 0 and 1, got {expect.came(bits)}")
+    expect.function(next_counts, "next_counts")
     low, width, scale = 0, 1, 0
     code, length = int(bits or "0", 2), len(bits)
     symbols = []
-    for _ in range(n_symbols):
+    for _ in range(expect.count(n_symbols, "n_symbols", 0)):
         cuts = next_counts(symbols)
-        total = sum(cuts)
+        total = _total(cuts)
         low, scale = low * total, scale + total.bit_length() - 1
         symbol = 0
         while code << scale >= (low + width * cuts[symbol]) << length:         # not in this piece: the next one

@@ -30,10 +30,15 @@ def count(value, name="n", least=1, most=math.inf):
     return int(value)
 
 
-def number(value, name, low=-math.inf, high=math.inf, *, above=-math.inf, below=math.inf):
-    """A finite number in [low, high], more than ``above`` and less than ``below``; a 0-d tensor stays one."""
+def number(value, name, low=-math.inf, high=math.inf, *, above=-math.inf, below=math.inf, finite=True):
+    """A finite number in [low, high], more than ``above`` and less than ``below``; a 0-d tensor stays one.
+
+    ``finite=False``: infinite ones and NaN are numbers too.
+    """
     real = isinstance(value, numbers.Real) or _is_scalar(value, floating=None)
     x = float(value.detach() if isinstance(value, torch.Tensor) else value) if real else math.nan
+    if real and not finite and not isinstance(value, bool):
+        return value if isinstance(value, torch.Tensor) else x
     if isinstance(value, bool) or not (math.isfinite(x) and low <= x <= high and above < x < below):
         ends = _range(low, high) if max(above, -below) == -math.inf else _open_range(above, below, low, high)
         raise ValueError(f"expected {name} to be a finite number{ends and ' '}{ends}, got {came(value)}")
@@ -106,6 +111,57 @@ def same_shape(**tensors):
     if len(set(shapes.values())) > 1:
         raise ValueError(f"expected {' and '.join(shapes)} of one shape, got "
                          + " and ".join(map(str, shapes.values())))
+
+
+def stretched(**values):
+    """Numbers, and floats with equally many dimensions: sizes of 1 may be stretched, but no dimension is added.
+
+    For formulas that work entry by entry, on a grid too: (G, 1) beside (1, G) means all pairs, while (B, H, W) beside
+    (B, 1, H, W) is a mistake that would give (B, B, H, W).
+    """
+    sizes = {name: _sizes(value, name) for name, value in values.items()}
+    tensors = {name: size for name, size in sizes.items() if size}
+    try:
+        if len(set(map(len, tensors.values()))) > 1:
+            raise RuntimeError
+        torch.broadcast_shapes(*tensors.values())
+    except RuntimeError:
+        raise ValueError(f"expected {' and '.join(tensors)} of one shape, or with sizes of 1 to be stretched, got "
+                         + " and ".join(map(str, tensors.values()))) from None
+
+
+def _sizes(value, name):
+    """The shape of floats, () of a number."""
+    if isinstance(value, torch.Tensor) and value.dim():
+        return tuple(floats(value, name, ...).shape)
+    number(value, name, finite=False)
+    return ()
+
+
+def between(value, name, low=-math.inf, high=math.inf, *, above=-math.inf, below=math.inf):
+    """A number, or floats all of whose entries lie in [low, high], more than ``above`` and less than ``below``."""
+    if not isinstance(value, torch.Tensor) or not value.dim():
+        return number(value, name, low, high, above=above, below=below)
+    least, most = (float(end) for end in torch.aminmax(floats(value, name, ...).detach()))
+    if not (low <= least and most <= high and above < least and most < below):
+        ends = _range(low, high) if max(above, -below) == -math.inf else _open_range(above, below, low, high)
+        raise ValueError(f"expected {name} {ends}, got values from {least:.6g} to {most:.6g}")
+    return value
+
+
+def expands(x, name, *shape):
+    """A tensor that ``expand`` brings to ``shape`` without making that larger: a mask of one example for all, say."""
+    try:
+        return x.expand(shape) if isinstance(x, torch.Tensor) else x.shape
+    except (RuntimeError, AttributeError):
+        raise ValueError(f"expected {name} of shape {shape}, or sizes of 1, got {came(x)}") from None
+
+
+def function(value, name):
+    """Something that can be called."""
+    if not callable(value):
+        raise ValueError(f"expected {name} to be a function, got {came(value)}")
+    return value
 
 
 def finite(x, name):

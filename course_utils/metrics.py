@@ -199,6 +199,7 @@ def half_against_half(distance, reference, n, generator, repeats=8):
     third. Taught in chapter 05.
     """
     expect.count(n)
+    expect.function(distance, "distance")
     expect.floats(reference, "reference", "M", ...)
     expect.count(repeats, "repeats", 2)                              # one has no standard deviation
     if len(reference) < 2 * n:

@@ -35,7 +35,7 @@ def bernoulli(logits):
 def standard_normal(*event, like=None):
     """N(0, I) over ``event``, on the device and in the dtype of ``like`` (a tensor) when one is given."""
     event = expect.shape(event, "event", n_dims=len(event))
-    zeros = torch.zeros(*event) if like is None else like.new_zeros(*event)
+    zeros = torch.zeros(*event) if like is None else expect.floats(like, "like").new_zeros(*event)
     return Event(D.Normal(zeros, torch.ones_like(zeros)), len(event))
 
 

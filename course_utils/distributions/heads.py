@@ -94,4 +94,6 @@ def shape_for(head, shape):
     """Shape of what a network must put out so that ``head`` (or a ``partial`` of one) is about images of ``shape``."""
     shape = expect.shape(shape)
     head = getattr(head, "func", head)
+    if not hasattr(head, "numbers_per_value"):
+        raise ValueError(f"expected a head, such as BernoulliHead or a partial of one, got {expect.came(head)}")
     return head.numbers_per_value * shape[0], *shape[1:]

@@ -111,9 +111,10 @@ def jacobian_penalty(encoder, x):
 
 def jacobian(encoder, x):
     """Derivative of every latent by every pixel: ``(B, ...event) -> (B, L, D)``."""
+    expect.floats(x, "x", "B", "D", ...)
     with torch.enable_grad():
         x = x if x.requires_grad else x.detach().clone().requires_grad_()
-        z = encoder(x)                                                           # (B, L)
+        z = expect.floats(encoder(x), "what the encoder returns", len(x), "L")
         rows = [torch.autograd.grad(z[:, j].sum(), x, create_graph=True)[0].flatten(1) for j in range(z.shape[1])]
     return torch.stack(rows, dim=1)
 
@@ -124,7 +125,10 @@ def denoising_score(denoiser, x, scale):
     It is :math:`(r(x) - x)/\sigma^2`, of the shape of ``x``; :math:`p_\sigma` is the data blurred by the noise.
     (Miyasawa 1961; Vincent 2011.) Taught in chapter 03, used again in chapter 07.
     """
-    return (denoiser(x) - x) / scale**2
+    expect.number(scale, "scale", above=0)
+    expect.floats(x, "x", "B", ...)
+    repaired = expect.floats(expect.function(denoiser, "denoiser")(x), "what the denoiser returns", *x.shape)
+    return (repaired - x) / scale**2
 
 
 # Model ----------------------------------------------------------------------------------------------------------------
@@ -165,35 +169,44 @@ class Autoencoder(nn.Module):
 
 def add_noise(scale):
     """Corruption by Gaussian noise of standard deviation ``scale`` (Vincent et al. 2010)."""
-    return lambda x: x + scale * torch.randn_like(x)
+    expect.number(scale, "scale", low=0)
+    return lambda x: x + scale * torch.randn_like(expect.floats(x, "x"))
 
 
 def drop_pixels(probability):
     """Corruption by setting each pixel to zero with the given ``probability`` (Vincent et al. 2008)."""
-    return lambda x: x * (torch.rand_like(x) >= probability)
+    expect.number(probability, "probability", 0, 1)
+    return lambda x: x * (torch.rand_like(expect.floats(x, "x")) >= probability)
 
 
 def small_codes(weight):
     """``weight`` times the squared length of the code: against latent noise it cannot grow without limit."""
-    return lambda x, z, encoder: weight * z.square().sum(1)
+    expect.number(weight, "weight", low=0)
+    return lambda x, z, encoder: weight * expect.floats(z, "z", "B", "L").square().sum(1)
 
 
 def sparse_l1(weight):
     """``weight`` times the L1 norm of the code."""
+    expect.number(weight, "weight", low=0)
     return lambda x, z, encoder: weight * l1_sparsity(z)
 
 
 def sparse_kl(weight, target):
     """``weight`` times the divergence of each unit's mean activity from ``target``."""
+    expect.number(weight, "weight", low=0)
+    expect.number(target, "target, a mean activity between 0 and 1,", above=0, below=1)
     return lambda x, z, encoder: weight * kl_sparsity(z, target)
 
 
 def contract_sigmoid(weight):
     """``weight`` times the closed-form Jacobian norm, for an encoder ``Flatten, Linear, Sigmoid``."""
+    expect.number(weight, "weight", low=0)
 
     def penalty(x, z, encoder):
-        if len(encoder) != 3 or not all(map(isinstance, encoder, (nn.Flatten, nn.Linear, nn.Sigmoid))):
-            raise ValueError("the closed form is for an encoder Flatten, Linear, Sigmoid; for others take contract()")
+        kinds = [type(layer).__name__ for layer in encoder]
+        if len(kinds) != 3 or not all(map(isinstance, encoder, (nn.Flatten, nn.Linear, nn.Sigmoid))):
+            raise ValueError(f"expected an encoder Flatten, Linear, Sigmoid, for which the closed form is; got "
+                             f"{', '.join(kinds)}: take contract()")
         return weight * contractive_penalty(z, encoder[1].weight)
 
     return penalty
@@ -201,6 +214,7 @@ def contract_sigmoid(weight):
 
 def contract(weight):
     """``weight`` times the Jacobian norm of any encoder."""
+    expect.number(weight, "weight", low=0)
     return lambda x, z, encoder: weight * jacobian_penalty(encoder, x)
 
 

@@ -110,6 +110,7 @@ def logistic_regression(n_pixels=784, n_classes=10):
 
 def small_cnn(channels=1, n_classes=10, width=16):
     """Two strided convolutions and two linear layers; about 40,000 parameters. Takes any size from 8 upward."""
+    expect.counts((channels, n_classes, width), "(channels, n_classes, width)")
     return Classifier(
         nn.Sequential(
             Downsample(channels, width),

@@ -163,6 +163,7 @@ def langevin(energy, x, n_steps, step_size):
     of the step size η. (Roberts & Tweedie 1996; Welling & Teh 2011.) Taught in chapter 01, again in chapter 07.
     """
     expect.floats(x, "x", "B", "d")
+    expect.function(energy, "energy")
     expect.number(step_size, "step_size", above=0)
     for _ in range(expect.count(n_steps, "n_steps")):
         x = x.detach().requires_grad_()
@@ -201,6 +202,7 @@ def annealed_importance_sampling(rbm, n_runs=256, n_temperatures=1000):
 # --------------------------------------------------------------------------------------------------------- factories
 def energy_mlp(n_dims=1, hidden_dim=64, scale=1.0):
     """The energy network of the chapters, ``(N, n_dims) -> (N, 1)``; a larger ``scale`` allows finer detail."""
+    expect.count(hidden_dim, "hidden_dim")
     return nn.Sequential(
         FourierFeatures(n_dims, 32, scale),
         MLP([64, hidden_dim, hidden_dim], activation=nn.SiLU),

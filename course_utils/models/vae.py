@@ -49,13 +49,15 @@ def elbo_terms(x, encoder, decoder, prior):
 
     ELBO = reconstruction - KL  (Kingma & Welling 2014, eq. 3, arXiv:1312.6114).  Taught in chapter 04.
     """
+    expect.floats(x, "x", "B", ...)
     q = encoder(x)                                       # q(z|x): batch (B,), event (L,)
     z = q.rsample()                                      # reparameterised, (B, L)
-    return decoder(z).log_prob(x), kl_or_draw(q, prior(), z)
+    return expect.floats(decoder(z).log_prob(x), "log p(x|z)", len(x)), kl_or_draw(q, prior(), z)
 
 
 def kl_or_draw(q, p, z):
     """KL(q || p), ``(B,)``: closed where PyTorch knows it; otherwise one unbiased draw, log q(z) - log p(z)."""
+    expect.floats(z, "z", *q.batch_shape, *q.event_shape)
     try:
         return kl_divergence(q, p)
     except NotImplementedError:
@@ -67,8 +69,8 @@ def log_weights(x, encoder, decoder, prior, k):
 
     Their mean estimates p(x) without bias. The ELBO is the mean of the logarithms.  Taught in chapter 04.
     """
-    q = encoder(x)
-    z = q.rsample((expect.count(k, "k"),))                                  # (k, B, L)
+    q = encoder(expect.floats(x, "x", "B", ...))
+    z = q.rsample((expect.count(k, "k"),))               # (k, B, L)
     repeated = x.expand(k, *x.shape).flatten(0, 1)       # (k*B, ...)
     log_likelihood = decoder(z.flatten(0, 1)).log_prob(repeated).unflatten(0, (k, -1))
     return log_likelihood + prior().log_prob(z) - q.log_prob(z)
@@ -95,7 +97,8 @@ def log_evidence_on_grid(x, decoder, prior, grid):
 
 def log_joint_on_grid(x, decoder, prior, grid):
     """log p(x | z_g) + log p(z_g) for every image and grid point: ``(B, ...), (G, L) -> (B, G)`` nats."""
-    likelihood = decoder(grid)                           # batch (G,)
+    expect.floats(x, "x", "B", ...)
+    likelihood = decoder(expect.floats(grid, "grid", "G", "L"))                    # batch (G,)
     rows = [likelihood.log_prob(image.expand(len(grid), *image.shape)) for image in x]
     return torch.stack(rows) + prior().log_prob(grid)
 
@@ -149,6 +152,8 @@ def linear_gaussian_elbo(x, q, weight, bias, scale):
 
     ``q``: diagonal Gaussian over ``(B, L)`` with mean mu and variances S.  Taught in chapter 04.
     """
+    expect.floats(weight, "weight", "D", q.mean.shape[-1])
+    expect.floats(bias, "bias", len(weight))
     expect.floats(x, "x", len(q.mean), len(bias))
     expect.number(scale, "scale", above=0)
     mean = q.mean @ weight.T + bias                                                # (B, D)

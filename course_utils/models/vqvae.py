@@ -206,6 +206,8 @@ def with_averaging(model):
     moves nothing.  Taught in chapter 04.
     """
 
+    expect.function(getattr(model, "terms", None), "model.terms, as a VQVAE has it,")
+
     def objective(x):
         terms, trace = model.terms(x)
         if terms["loss"].isfinite():

@@ -34,7 +34,8 @@ class Condition(nn.Module):
 
     def __init__(self, width, n_classes=0, n_features=32):
         super().__init__()
-        self.n_classes, self.n_features = n_classes, n_features
+        expect.count(width, "width")
+        self.n_classes, self.n_features = expect.count(n_classes, "n_classes", 0), n_features
         self.time = nn.Sequential(nn.Linear(n_features, width), nn.SiLU(), nn.Linear(width, width))
         self.label = nn.Embedding(n_classes + 1, width) if n_classes else None
 
@@ -76,6 +77,7 @@ class AdaptiveMLP(nn.Module):
 
     def __init__(self, n_features, width=384, n_blocks=3, n_classes=0):
         super().__init__()
+        expect.counts((n_features, width, n_blocks), "(n_features, width, n_blocks)")
         self.condition = Condition(width, n_classes)
         self.enter = nn.Linear(n_features, width)
         self.blocks = nn.ModuleList(AdaptiveBlock(width, width) for _ in range(n_blocks))

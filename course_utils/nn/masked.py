@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from course_utils import expect
+
 
 def causal_mask(size, kind, n_in=1, n_out=1, colours=1):
     """Ones where a ``size x size`` kernel may look, without rows below its centre: ``(n_out, n_in, size//2+1, size)``.
@@ -146,6 +148,7 @@ class MaskedMLP(nn.Module):
             self.context = None
 
     def forward(self, x, context=None):
+        expect.floats(x, "x", "B", self.direct.mask.shape[1], like=self)
         told = [0.0] * (len(self.layers) + 1) if self.context is None else [layer(context) for layer in self.context]
         h = x
         for layer, more in zip(self.layers, told, strict=False):

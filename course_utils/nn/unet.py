@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from course_utils import expect
 from course_utils.nn.conditioning import Condition
 from course_utils.nn.conv import Downsample, Upsample, square
 
@@ -42,6 +43,8 @@ class UNet(nn.Module):
         channels, side, _ = square(shape)
         if side % 2:
             raise ValueError(f"expected an even side, got an image of {tuple(shape)}: pad it first")
+        if not expect.counts(widths, "widths"):
+            raise ValueError(f"expected widths of one level or more, got {widths!r}")
         sides = [side // 2]
         for _ in widths[1:]:
             sides.append((sides[-1] + 1) // 2)                                   # 14 -> 7 -> 4

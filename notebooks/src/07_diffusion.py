@@ -32,6 +32,7 @@ from torch import nn
 from torch.distributions import Independent, Normal
 from torch.distributions import kl_divergence as kl_of
 
+import course_utils.expect as expect  # noqa: F401  (quoted functions check what they get with it)
 from course_utils import checks, metrics, plots, shipped, training, widgets
 from course_utils.chapter import pick_budget, pick_device, record
 from course_utils.data import images
@@ -100,7 +101,7 @@ def cut(log_p):
 
 # %% verifies=["7.1", "7.2"]
 x_0 = torch.full((20_000,), 1.3).double()
-x, short = x_0, schedule.linear_schedule(50, 0.002, 0.2)
+x, short = x_0, schedule.linear_schedule(50, 0.002, 0.05)
 for t in range(1, 51):  # (7.1), fifty times
     x = (1 - short.beta[t]).sqrt() * x + short.beta[t].sqrt() * torch.randn_like(x)
 end = Normal(short.alpha_bar[50].sqrt() * 1.3, (1 - short.alpha_bar[50]).sqrt())  # (7.2)

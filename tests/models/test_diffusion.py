@@ -78,7 +78,7 @@ def test_steps_lead_from_high_to_zero():
     assert schedule.trailing_steps(1_000, 4) == [1_000, 750, 500, 250, 0]
     assert schedule.leading_steps(1_000, 4) == [751, 501, 251, 1, 0]
     assert schedule.trailing_steps(7, 7) == list(range(7, -1, -1)) == schedule.leading_steps(7, 7)
-    with pytest.raises(ValueError, match="1 ≤ n ≤ T"):
+    with pytest.raises(ValueError, match="expected n, steps .*, to be a whole number from 1 to 10, got int 11"):
         schedule.trailing_steps(10, 11)
 
 

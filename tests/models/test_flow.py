@@ -363,7 +363,7 @@ def test_a_split_prior_told_about_the_number_it_judges_is_no_density():
 def test_squeeze_and_patches_want_sides_that_divide():
     with pytest.raises(ValueError, match=r"\(7, 8\)"):
         glow.squeeze(torch.rand(1, 1, 7, 8))
-    with pytest.raises(ValueError, match="patches of 3 pixels"):
+    with pytest.raises(ValueError, match="patches that tile an image of 8 × 8, got 3 × 3"):
         tarflow.Patches((1, 8, 8), 3)
 
 

@@ -48,7 +48,7 @@ TWINS = {
     "3.8": [
         ("divided by σ", f"{AE}:denoising_score", "/ scale**2", "/ scale"),
         ("not divided", f"{AE}:denoising_score", " / scale**2", ""),
-        ("downhill", f"{AE}:denoising_score", "denoiser(x) - x", "x - denoiser(x)"),
+        ("downhill", f"{AE}:denoising_score", "repaired - x", "x - repaired"),
         ("0.93 of its length", f"{AE}:denoising_score", "/ scale**2", "/ scale**2 * 0.93"),
         ("trained to repeat the noisy image", f"{AE}:Autoencoder.loss", "self.error(x, self.decoder",
          "self.error(seen, self.decoder"),

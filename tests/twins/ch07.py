@@ -74,8 +74,8 @@ TWINS = {
          "t * eps + (1 - t) * x"),
     ],
     "7.14": [
-        ("the ½ before g² is dropped", f"{SAMPLERS}:stochastic", "g**2 / 2 * score", "g**2 * score"),
-        ("the score is left out", f"{SAMPLERS}:stochastic", " + step * g**2 / 2 * score(x, t)", ""),
+        ("the ½ before g² is dropped", f"{SAMPLERS}:stochastic", "g**2 / 2 * pull", "g**2 * pull"),
+        ("the score is left out", f"{SAMPLERS}:stochastic", " + step * g**2 / 2 * pull", ""),
     ],
     "7.15": [
         ("the fresh noise comes on top of all the old", f"{SAMPLERS}:ddim", "(1 - a_s - variance) ** 0.5",

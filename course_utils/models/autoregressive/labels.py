@@ -10,7 +10,7 @@ def check_images(model, x):
 
 def check_label(n_classes, y, n="B"):
     """``y`` as int64 (n,), or None. A conditional model needs labels and an unconditional one takes none."""
-    if (y is None) != (n_classes == 0):
+    if (y is None) != (expect.count(n_classes, "n_classes", 0) == 0):
         want = "labels y, (B,) integers" if n_classes else "no y: this model is not class-conditional"
         raise ValueError(f"expected {want}; got {'none' if y is None else 'labels'}")
     return None if y is None else expect.labels(y, n, n_classes)

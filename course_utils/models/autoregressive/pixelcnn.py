@@ -153,6 +153,8 @@ class GatedLayer(nn.Module):
 
 def gate(a, colours=1):
     """tanh(half of the channels) * sigmoid(the other half), colour by colour: (B, 2n, …) -> (B, n, …)."""
+    if expect.floats(a, "a", "B", "C", ...).shape[1] % (2 * expect.count(colours, "colours")):
+        raise ValueError(f"expected channels in two halves for each of {colours} colours, got {a.shape[1]}")
     signal, valve = a.unflatten(1, (colours, 2, -1)).unbind(2)
     return (torch.tanh(signal) * torch.sigmoid(valve)).flatten(1, 2)
 
@@ -231,4 +233,4 @@ class GatedPixelCNNCache:
 
 def columns(row):
     """(n, channels, 1, W) -> (W, n, channels), contiguous: one column after the other."""
-    return row.squeeze(2).permute(2, 0, 1).contiguous()
+    return expect.floats(row, "row", "n", "C", 1, "W").squeeze(2).permute(2, 0, 1).contiguous()

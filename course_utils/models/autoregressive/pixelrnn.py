@@ -22,6 +22,10 @@ from course_utils.nn.masked import MaskedConv2d, MaskedRowConv2d
 
 def lstm_step(gates, c, colours=1):
     """c' = sigmoid(f) c + sigmoid(i) tanh(g), h' = sigmoid(o) tanh(c'). gates (B, 4n, L), c (B, n, L) -> (c', h')."""
+    expect.floats(c, "c", "B", "n", "L")
+    expect.floats(gates, "gates", len(c), 4 * c.shape[1], c.shape[2], like=c)
+    if c.shape[1] % expect.count(colours, "colours"):
+        raise ValueError(f"expected a multiple of {colours} units, as many for each colour, got {c.shape[1]}")
     o, f, i, g = (part.flatten(1, 2) for part in gates.unflatten(1, (colours, 4, -1)).unbind(2))
     c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
     return c, torch.sigmoid(o) * torch.tanh(c)
@@ -29,14 +33,16 @@ def lstm_step(gates, c, colours=1):
 
 def skew(x):
     """Shift row i to the right by i places: each diagonal becomes a column. (B, C, H, W) -> (B, C, H, H + W - 1)."""
-    batch, channels, height, width = x.shape
+    _, _, height, width = expect.floats(x, "x", "B", "C", "H", "W").shape
     x = F.pad(x, (0, height))                                        # (B, C, H, W + H)
     return x.flatten(2)[..., : height * (width + height - 1)].unflatten(2, (height, width + height - 1))
 
 
 def unskew(x, width):
     """The inverse of :func:`skew`: (B, C, H, H + W - 1) -> (B, C, H, W)."""
-    height = x.shape[2]
+    height = expect.floats(x, "x", "B", "C", "H", "W").shape[2]
+    if x.shape[3] != height + expect.count(width, "width") - 1:
+        raise ValueError(f"expected {height + width - 1} columns, H + W - 1, got {x.shape[3]}")
     return F.pad(x.flatten(2), (0, height)).unflatten(2, (height, width + height))[..., :width]
 
 

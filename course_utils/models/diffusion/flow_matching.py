@@ -25,29 +25,42 @@ def path_velocity(x_t, x0_hat, a, b, da, db):
     Any clock: (cos θ, sin θ) is diffusion's and gives v, (t, 1 - t) is flow matching's. (Albergo, Boffi &
     Vanden-Eijnden 2023, section 2, arXiv:2303.08797.) Taught in chapter 07.
     """
+    expect.stretched(x_t=x_t, x0_hat=x0_hat)
+    for name, rate in (("a", a), ("da", da), ("db", db)):
+        expect.between(rate, name)
+    expect.between(b, "b, the share of the noise,", above=0)
     return da * x0_hat + db * (x_t - a * x0_hat) / b
 
 
 def straight_path(x, eps, t):
     r""":math:`x_t = t\,x + (1-t)\,\epsilon`: noise at t = 0, data at t = 1. (Lipman et al. 2023, eq. 20 with
     :math:`\sigma_\min = 0`, arXiv:2210.02747; Liu, Gong & Liu 2023, arXiv:2209.03003.) Taught in chapter 07."""
+    _at(t, x=x, eps=eps)
     return t * x + (1 - t) * eps
 
 
 def data_from_velocity(x_t, velocity, t):
     r""":math:`\hat x = x_t + (1-t)\,u`: follow the line to its end."""
+    _at(t, x_t=x_t, velocity=velocity)
     return x_t + (1 - t) * velocity
 
 
 def noise_from_velocity(x_t, velocity, t):
     r""":math:`\hat\epsilon = x_t - t\,u`: follow it back to its start. The score is :math:`-\hat\epsilon/(1-t)`."""
+    _at(t, x_t=x_t, velocity=velocity)
     return x_t - t * velocity
+
+
+def _at(t, **beside):
+    """t lies in [0, 1], and what stands beside it fits entry by entry."""
+    expect.between(t, "t", 0, 1)
+    expect.stretched(**beside, t=t)
 
 
 def logit_normal_times(n, device=None):
     """Times whose logit is standard normal: most work in the middle, where it is hardest. (Esser et al. 2024, section
     3.1, arXiv:2403.03206.)"""
-    return torch.randn(n, device=device).sigmoid()
+    return torch.randn(expect.count(n), device=device).sigmoid()
 
 
 # Model ----------------------------------------------------------------------------------------------------------------
@@ -59,7 +72,10 @@ class FlowMatching(nn.Module):
 
     def __init__(self, network, shape, centre=0.0, spread=1.0, drop_label=0.1, times=logit_normal_times):
         super().__init__()
-        self.network, self.shape, self.drop_label, self.times = network, tuple(shape), drop_label, times
+        self.network, self.shape, self.times = network, tuple(shape), times
+        self.drop_label = expect.number(drop_label, "drop_label", 0, 1)
+        expect.between(centre, "centre")
+        expect.between(spread, "spread", above=0)
         self.register_buffer("centre", torch.as_tensor(centre, dtype=torch.get_default_dtype()))
         self.register_buffer("spread", torch.as_tensor(spread, dtype=torch.get_default_dtype()))
 
@@ -83,6 +99,7 @@ class FlowMatching(nn.Module):
         """``(n, ...event)`` along the learned field from noise, in equal steps; labels ``y`` with guidance ``s``."""
         x = standard_normal(*self.shape, like=self.centre).sample((expect.count(n),))
         y = known(y, n, self.network)
+        expect.count(n_steps, "n_steps")
         field = self.velocity if y is None else samplers.classifier_free(self.velocity, y, s)
         x = samplers.final(solver(field, x, torch.linspace(0, 1, n_steps + 1).tolist()))
         return self.centre + self.spread * x

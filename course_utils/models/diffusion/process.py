@@ -27,6 +27,8 @@ def q_sample(x_0, alpha_bar, eps):
     ``eps``: standard normal, shaped like ``x_0``. (Ho, Jain & Abbeel 2020, eq. 4, arXiv:2006.11239.)
     Taught in chapter 07.
     """
+    expect.between(alpha_bar, "alpha_bar", 0, 1)
+    expect.stretched(x_0=x_0, eps=eps, alpha_bar=alpha_bar)
     return alpha_bar**0.5 * x_0 + (1 - alpha_bar) ** 0.5 * eps
 
 
@@ -40,7 +42,10 @@ def posterior(x_0, x_t, alpha_bar_t, alpha_bar_s):
 
     (Ho, Jain & Abbeel 2020, eqs. 6 and 7, arXiv:2006.11239.) Taught in chapter 07.
     """
-    alpha = alpha_bar_t / alpha_bar_s
+    expect.between(alpha_bar_t, "alpha_bar_t", 0, below=1)
+    expect.between(alpha_bar_s, "alpha_bar_s, of an earlier time,", above=0, high=1)
+    expect.stretched(x_0=x_0, x_t=x_t, alpha_bar_t=alpha_bar_t, alpha_bar_s=alpha_bar_s)
+    alpha = expect.between(alpha_bar_t / alpha_bar_s, "alpha_bar_t / alpha_bar_s", 0, 1)
     noise, before = 1 - alpha_bar_t, 1 - alpha_bar_s
     mean = alpha_bar_s**0.5 * (1 - alpha) / noise * x_0 + alpha**0.5 * before / noise * x_t
     return mean, before / noise * (1 - alpha)
@@ -51,11 +56,13 @@ def posterior(x_0, x_t, alpha_bar_t, alpha_bar_s):
 
 def x0_from_eps(x_t, eps, alpha_bar):
     r""":math:`x_0 = (x_t - \sqrt{1-\bar\alpha}\,\epsilon)/\sqrt{\bar\alpha}`; not defined where alpha_bar is 0."""
+    _share(alpha_bar, above=0, x_t=x_t, eps=eps)
     return (x_t - (1 - alpha_bar) ** 0.5 * eps) / alpha_bar**0.5
 
 
 def eps_from_x0(x_t, x_0, alpha_bar):
     r""":math:`\epsilon = (x_t - \sqrt{\bar\alpha}\,x_0)/\sqrt{1-\bar\alpha}`; not defined where alpha_bar is 1."""
+    _share(alpha_bar, below=1, x_t=x_t, x_0=x_0)
     return (x_t - alpha_bar**0.5 * x_0) / (1 - alpha_bar) ** 0.5
 
 
@@ -65,21 +72,25 @@ def v_from(x_0, eps, alpha_bar):
 
     (Salimans & Ho 2022, appendix D, arXiv:2202.00512.) Taught in chapter 07.
     """
+    _share(alpha_bar, x_0=x_0, eps=eps)
     return alpha_bar**0.5 * eps - (1 - alpha_bar) ** 0.5 * x_0
 
 
 def x0_from_v(x_t, v, alpha_bar):
     r""":math:`x_0 = \sqrt{\bar\alpha}\,x_t - \sqrt{1-\bar\alpha}\,v`, defined everywhere."""
+    _share(alpha_bar, x_t=x_t, v=v)
     return alpha_bar**0.5 * x_t - (1 - alpha_bar) ** 0.5 * v
 
 
 def eps_from_v(x_t, v, alpha_bar):
     r""":math:`\epsilon = \sqrt{1-\bar\alpha}\,x_t + \sqrt{\bar\alpha}\,v`, defined everywhere."""
+    _share(alpha_bar, x_t=x_t, v=v)
     return (1 - alpha_bar) ** 0.5 * x_t + alpha_bar**0.5 * v
 
 
 def score_from_eps(eps, alpha_bar):
     r""":math:`\nabla\log p_t(x_t) = -\mathbb E[\epsilon|x_t]/\sqrt{1-\bar\alpha}`. Taught in chapter 07."""
+    _share(alpha_bar, below=1, eps=eps)
     return -eps / (1 - alpha_bar) ** 0.5
 
 
@@ -88,7 +99,14 @@ def x0_from_score(x_t, score, alpha_bar):
 
     (Efron 2011, eq. 1.4, for the Gaussian without scaling.) Taught in chapters 03 and 07.
     """
+    _share(alpha_bar, above=0, x_t=x_t, score=score)
     return (x_t + (1 - alpha_bar) * score) / alpha_bar**0.5
+
+
+def _share(alpha_bar, name="alpha_bar", above=-math.inf, below=math.inf, **beside):
+    """alpha_bar is a share of variance, in [0, 1], and what stands beside it fits entry by entry."""
+    expect.between(alpha_bar, name, 0, 1, above=above, below=below)
+    expect.stretched(**beside, **{name: alpha_bar})
 
 
 class Reading(NamedTuple):
@@ -113,11 +131,16 @@ def step_kl(squared_error, snr_t, snr_s):
     Two Gaussians with the same variance :math:`\tilde\beta`, whose means differ by the error of the guess.
     (Kingma et al. 2021, eqs. 13 and 14, arXiv:2107.00630.) Taught in chapter 07.
     """
+    for name, snr in (("snr_t", snr_t), ("snr_s", snr_s)):
+        expect.between(snr, name, 0)
+    expect.stretched(squared_error=squared_error, snr_t=snr_t, snr_s=snr_s)
     return 0.5 * (snr_s - snr_t) * squared_error
 
 
 def prior_kl(x_0, alpha_bar):
     r"""KL(q(x_T|x_0) || N(0, I)), ``(B,)`` nats: what the bound pays for the signal that is left at T."""
+    expect.floats(x_0, "x_0", "B", "D", ...)
+    expect.number(alpha_bar, "alpha_bar", low=0, below=1)
     left = (alpha_bar * x_0.square()).flatten(1).sum(1)
     n_dims = x_0[0].numel()
     return 0.5 * (left - n_dims * (alpha_bar + math.log1p(-alpha_bar)))
@@ -126,11 +149,13 @@ def prior_kl(x_0, alpha_bar):
 def gaussian_evidence(x_t, alpha_bar):
     r"""The law of x_0 that x_t alone suggests, without any knowledge of the data:
     :math:`N(x_t/\sqrt{\bar\alpha}, (1-\bar\alpha)/\bar\alpha)`, each dimension on its own."""
+    _share(alpha_bar, above=0, below=1, x_t=x_t)
     return Normal(x_t / alpha_bar**0.5, ((1 - alpha_bar) / alpha_bar) ** 0.5)
 
 
 def last_step(x_0, x_1, x0_hat, alpha_bar):
     r"""log p(x_0|x_1), ``(B,)`` nats, for continuous data: a Gaussian around the guess as wide as the evidence."""
+    expect.same_shape(x_0=x_0, x_1=x_1, x0_hat=x0_hat)
     return Normal(x0_hat, gaussian_evidence(x_1, alpha_bar).stddev).log_prob(x_0).flatten(1).sum(1)
 
 
@@ -149,9 +174,11 @@ class Diffusion(nn.Module):
     def __init__(self, network, schedule, shape, reading=EPS, centre=0.0, spread=1.0, drop_label=0.1, last=None):
         super().__init__()
         self.network, self.schedule, self.shape, self.reading = network, schedule, tuple(shape), reading
+        expect.between(centre, "centre")
+        expect.between(spread, "spread", above=0)
         self.register_buffer("centre", torch.as_tensor(centre, dtype=torch.get_default_dtype()))
         self.register_buffer("spread", torch.as_tensor(spread, dtype=torch.get_default_dtype()))
-        self.drop_label, self.last = drop_label, last
+        self.drop_label, self.last = expect.number(drop_label, "drop_label", 0, 1), last
 
     def inside(self, x):
         return (x - self.centre) / self.spread
@@ -227,6 +254,7 @@ def hidden(y, n, probability, network):
     if y is None:
         return None
     y = known(y, n, network)
+    expect.number(probability, "probability", 0, 1)
     return torch.where(torch.rand(len(y), device=y.device) < probability, network.condition.n_classes, y)
 
 

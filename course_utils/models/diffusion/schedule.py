@@ -5,6 +5,8 @@ import math
 import torch
 from torch import nn
 
+from course_utils import expect
+
 
 class Schedule(nn.Module):
     r"""The noise levels of T steps. All tensors are indexed 0…T, so the papers' formulas hold literally.
@@ -47,7 +49,8 @@ class Schedule(nn.Module):
 
 def linear_schedule(n_steps=1_000, first=1e-4, last=0.02):
     r""":math:`\beta_t` in equal steps from ``first`` to ``last``.  (Ho, Jain & Abbeel 2020, section 4.)"""
-    beta = torch.linspace(first, last, n_steps, dtype=torch.float64)
+    expect.number(last, "last", low=expect.number(first, "first", above=0, below=1), below=1)
+    beta = torch.linspace(first, last, expect.count(n_steps, "n_steps"), dtype=torch.float64)
     return Schedule(torch.cat([beta.new_ones(1), (1 - beta).cumprod(0)]))
 
 
@@ -58,7 +61,9 @@ def cosine_schedule(n_steps=1_000, offset=0.008, max_beta=0.999):
     ``offset=0, max_beta=1`` gives equal angles, :math:`\sqrt{\bar\alpha_t}=\cos(\tfrac{t}{T}\tfrac\pi2)`, which ends in
     pure noise. (Nichol & Dhariwal 2021, eq. 17, arXiv:2102.09672.)
     """
-    time = torch.linspace(0, 1, n_steps + 1, dtype=torch.float64)
+    expect.number(offset, "offset", low=0)
+    expect.number(max_beta, "max_beta", above=0, high=1)
+    time = torch.linspace(0, 1, expect.count(n_steps, "n_steps") + 1, dtype=torch.float64)
     f = ((time + offset) / (1 + offset) * math.pi / 2).cos().square()
     alpha_bar = ((f[1:] / f[:-1]).clamp(min=1 - max_beta)).cumprod(0)
     alpha_bar[alpha_bar < 1e-30] = 0.0                              # the cosine of pi/2 is 6e-17 in floating point
@@ -71,7 +76,8 @@ def log_snr_schedule(n_steps=1_000, high=7.0, low=-5.0):
     The steps for which the *bound* is tight: what a step costs too much grows with the square of its ratio of SNRs, and
     here all ratios are equal. (Kingma et al. 2021, section 4.1 and appendix, arXiv:2107.00630, whose ends are learned.)
     """
-    log_snr = torch.linspace(high, low, n_steps, dtype=torch.float64)
+    expect.number(low, "low", below=expect.number(high, "high"))
+    log_snr = torch.linspace(high, low, expect.count(n_steps, "n_steps"), dtype=torch.float64)
     return Schedule(torch.cat([log_snr.new_ones(1), log_snr.sigmoid()]))
 
 
@@ -81,8 +87,7 @@ def shifted(schedule, factor):
     Large images need more noise than small ones before their content is gone, because neighbouring pixels repeat each
     other. (Hoogeboom, Heek & Salimans 2023, section 3.1, arXiv:2301.11093.)
     """
-    if not factor > 0:
-        raise ValueError(f"factor multiplies standard deviations, so it is above 0; got {factor}")
+    expect.number(factor, "factor, which multiplies standard deviations,", above=0)
     signal = schedule.alpha_bar * factor**2
     return Schedule(signal / (signal + (1 - schedule.alpha_bar)))
 
@@ -115,5 +120,4 @@ def leading_steps(n_steps, n):
 
 
 def _check_steps(n_steps, n):
-    if not 1 <= n <= n_steps:
-        raise ValueError(f"n steps out of the schedule's T = {n_steps}: expected 1 ≤ n ≤ T, got {n}")
+    expect.count(n, f"n, steps out of the schedule's T = {n_steps},", 1, expect.count(n_steps, "n_steps"))

@@ -11,6 +11,7 @@ Murray 2017, arXiv:1705.07057), IAF (Kingma et al. 2016, arXiv:1606.04934), Jaco
 import torch
 from torch import nn
 
+from course_utils import expect
 from course_utils.models.flow.coupling import bounded
 from course_utils.models.flow.elementwise import summed
 
@@ -35,6 +36,8 @@ class MaskedAffine(nn.Module):
 
     def __init__(self, network, limit=3.0):
         super().__init__()
+        if limit is not None:
+            expect.number(limit, "limit", above=0)
         self.network, self.limit = network, limit
 
     def numbers(self, x, y=None):
@@ -64,7 +67,8 @@ def jacobi(layer, z, y=None, start=None):
     first k positions are exact, since they depend on nothing but exact ones; so the T-th guess *is* the inverse. Leave
     the loop when a guess stops changing. (Song et al. 2021, algorithm 1, arXiv:2002.03629.)  Taught in chapter 06.
     """
-    x = torch.zeros_like(z) if start is None else start
+    expect.floats(z, "z", "B", "T", ...)
+    x = torch.zeros_like(z) if start is None else expect.floats(start, "start", *z.shape)
     for _ in range(z.shape[1]):
         mu, log_scale = layer.numbers(x, y)
         x = z * log_scale.exp() + mu
@@ -73,7 +77,8 @@ def jacobi(layer, z, y=None, start=None):
 
 def jacobi_inverse(layer, z, y=None, tolerance=1e-5):
     """``(x, passes)``: :func:`jacobi` until no number changes by more than ``tolerance``, at most T passes."""
-    x, passes = torch.zeros_like(z), 0
+    expect.number(tolerance, "tolerance", low=0)
+    x, passes = torch.zeros_like(expect.floats(z, "z", "B", "T", ...)), 0
     for guess in jacobi(layer, z, y):
         x, before, passes = guess, x, passes + 1
         if (x - before).abs().max() <= tolerance:

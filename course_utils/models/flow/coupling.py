@@ -11,6 +11,7 @@ may be any network. Sources: NICE (Dinh, Krueger, Bengio 2015, arXiv:1410.8516),
 import torch
 from torch import nn
 
+from course_utils import expect
 from course_utils.distributions import StandardNormal, UnitCube
 from course_utils.models.flow.elementwise import HistogramCDF, inside, summed
 from course_utils.models.flow.flow import Flow
@@ -22,18 +23,21 @@ from course_utils.nn.mlp import MLP, start_at_zero
 
 def half_mask(n, turn=0):
     """``(n,)``: ones at every other coordinate; ``turn=1`` swaps the halves."""
-    return (torch.arange(n) + turn) % 2 == 0
+    return (torch.arange(expect.count(n)) + expect.count(turn, "turn", 0, 1)) % 2 == 0
 
 
 def checkerboard_mask(shape, turn=0):
     """``(1, H, W)`` for images ``(C, H, W)``: the black squares of a board. (Dinh et al. 2017, section 3.4.)"""
+    expect.shape(shape)
+    expect.count(turn, "turn", 0, 1)
     rows, columns = torch.meshgrid(torch.arange(shape[1]), torch.arange(shape[2]), indexing="ij")
     return ((rows + columns + turn) % 2 == 0)[None]
 
 
 def channel_mask(shape, turn=0):
     """``(C, 1, 1)``: the first half of the channels, or with ``turn=1`` the second."""
-    first = torch.arange(shape[0]) < shape[0] // 2
+    first = torch.arange(expect.shape(shape)[0]) < shape[0] // 2
+    expect.count(turn, "turn", 0, 1)
     return (first if turn == 0 else ~first)[:, None, None]
 
 
@@ -45,7 +49,8 @@ def bounded(raw, limit):
 
     ``limit=None`` leaves it free: then one point far from the data can be scaled by e^50. Taught in chapter 06.
     """
-    return raw if limit is None else limit * torch.tanh(raw / limit)
+    expect.floats(raw, "raw", ...)
+    return raw if limit is None else expect.number(limit, "limit", above=0) * torch.tanh(raw / limit)
 
 
 def affine_coupling(x, mask, shift, log_scale):
@@ -54,12 +59,16 @@ def affine_coupling(x, mask, shift, log_scale):
     ``x, shift, log_scale``: ``(B, …event)``; ``mask``: booleans that broadcast to it. Returns ``z, log_det (B,)``.
     (Dinh, Sohl-Dickstein & Bengio 2017, eqs. 6 and 9, arXiv:1605.08803.) Taught in chapter 06.
     """
+    expect.same_shape(x=x, shift=shift, log_scale=log_scale)
+    expect.expands(expect.booleans(mask, "mask"), "mask", *x.shape)
     z = torch.where(mask, x, x * log_scale.exp() + shift)
     return z, summed(torch.where(mask, torch.zeros_like(x), log_scale.expand_as(x)))
 
 
 def affine_coupling_inverse(z, mask, shift, log_scale):
     r""":math:`x = m\odot z + (1-m)\odot(z - t)\odot e^{-s}` (Dinh et al. 2017, eq. 8). Taught in chapter 06."""
+    expect.same_shape(z=z, shift=shift, log_scale=log_scale)
+    expect.expands(expect.booleans(mask, "mask"), "mask", *z.shape)
     return torch.where(mask, z, (z - shift) * (-log_scale).exp())
 
 
@@ -75,6 +84,8 @@ class AffineCoupling(nn.Module):
     def __init__(self, mask, network, limit=2.0, additive=False):
         super().__init__()
         self.register_buffer("mask", mask.bool(), persistent=False)
+        if limit is not None:
+            expect.number(limit, "limit", above=0)
         self.network, self.limit, self.additive = network, limit, additive
 
     def numbers(self, x):
@@ -133,6 +144,8 @@ class SplineCoupling(nn.Module):
 
 def affine_flow(n_features=2, n_layers=12, hidden=(64, 64), limit=2.0, activation=nn.ReLU):
     """RealNVP for points ``(B, D)``: affine couplings with masks that alternate, over N(0, I)."""
+    expect.count(n_layers, "n_layers")
+    expect.counts(hidden, "hidden")
     return Flow(StandardNormal(n_features), [
         AffineCoupling(half_mask(n_features, turn % 2),
                        start_at_zero(MLP([n_features, *hidden, 2 * n_features], activation)), limit)
@@ -141,6 +154,10 @@ def affine_flow(n_features=2, n_layers=12, hidden=(64, 64), limit=2.0, activatio
 
 def spline_flow(n_features=2, n_layers=6, hidden=(64, 64), n_bins=8, bound=4.5, activation=nn.ReLU):
     """Spline couplings for points ``(B, D)`` over N(0, I); outside ``[-bound, bound]`` a layer is the identity."""
+    expect.count(n_layers, "n_layers")
+    expect.counts(hidden, "hidden")
+    expect.count(n_bins, "n_bins", 2)
+    expect.number(bound, "bound", above=0)
     return Flow(StandardNormal(n_features), [
         SplineCoupling(half_mask(n_features, turn % 2),
                        start_at_zero(MLP([n_features, *hidden, n_features * (3 * n_bins - 1)], activation)),
@@ -155,8 +172,11 @@ def cube_flow(log_p, n_layers=8, hidden=(256,), n_bins=8, network=None):
     trained the flow *is* the model of independent pixels. The masks are checkerboards that alternate; the networks are
     fully connected, or what ``network(n_outputs)`` makes: ``(B, C, H, W) -> (B, C·n_outputs, H, W)``.
     """
-    shape, n_outputs, layers = log_p.shape[:-1], 3 * n_bins + 1, [HistogramCDF(log_p)]
-    for turn in range(n_layers):
+    shape = expect.floats(log_p, "log_p", "C", "H", "W", "K").shape[:-1]
+    n_outputs = 3 * expect.count(n_bins, "n_bins", 2) + 1
+    expect.counts(hidden, "hidden")
+    layers = [HistogramCDF(log_p)]
+    for turn in range(expect.count(n_layers, "n_layers")):
         mask = checkerboard_mask(shape, turn % 2)
         n_moving = int((~mask).expand(shape).sum())
         made = network(n_outputs) if network else nn.Sequential(

@@ -9,10 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from course_utils import expect
+
 
 def summed(log_slopes):
     """Sum over the event: ``(B, …) -> (B,)``."""
-    return log_slopes.flatten(1).sum(1)
+    return expect.floats(log_slopes, "log_slopes", "B", "D", ...).flatten(1).sum(1)
 
 
 class Affine(nn.Module):
@@ -80,7 +82,7 @@ class HistogramCDF(nn.Module):
 
     def __init__(self, log_p):
         super().__init__()
-        p = log_p.exp()
+        p = expect.floats(log_p, "log_p", ..., "K").exp()
         if not torch.allclose(p.sum(-1), torch.ones_like(p[..., 0]), atol=1e-4) or not log_p.isfinite().all():
             raise ValueError("expected logarithms of probabilities that sum to 1 over the last dimension, none empty; "
                              f"got sums from {p.sum(-1).min():.4g} to {p.sum(-1).max():.4g}: smooth the counts")
@@ -110,4 +112,4 @@ class HistogramCDF(nn.Module):
 
 def inside(x):
     """Keep rounding from leaving [0, 1): the last number below 1 is 1 − 2⁻²⁴ in single precision."""
-    return x.clamp(0, 1 - torch.finfo(x.dtype).eps / 2)
+    return expect.floats(x, "x", ...).clamp(0, 1 - torch.finfo(x.dtype).eps / 2)

@@ -28,6 +28,7 @@ def change_of_variables(log_base, log_det):
     is plus because f goes from data to base: where f stretches, a little of x collects the mass of much of z.
     (Papamakarios et al. 2021, eq. 7, arXiv:1912.02762.) Taught in chapter 06.
     """
+    expect.same_shape(log_base=log_base, log_det=log_det)
     return log_base + log_det
 
 
@@ -38,9 +39,12 @@ def tweedie(log_prob, x, sigma):
     (Robbins 1956; Efron 2011; used after sampling by Zhai et al. 2024, section 2.5, arXiv:2412.06329.)
     Taught in chapter 06.
     """
+    expect.floats(x, "x", "B", "D", ...)
+    expect.number(sigma, "sigma", above=0)
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        (score,) = torch.autograd.grad(log_prob(x).sum(), x)
+        log_p = expect.floats(expect.function(log_prob, "log_prob")(x), "what log_prob(x) returns", len(x))
+        (score,) = torch.autograd.grad(log_p.sum(), x)
     return x.detach() + sigma**2 * score
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from course_utils import expect
 from course_utils.distributions import StandardNormal
 from course_utils.models.flow.coupling import AffineCoupling, bounded, channel_mask
 from course_utils.models.flow.elementwise import summed
@@ -26,13 +27,16 @@ from course_utils.nn.mlp import start_at_zero
 
 def squeeze(x):
     """Neighbours become channels: ``(B, C, H, W) -> (B, 4C, H/2, W/2)``; volumes stay. (Dinh et al. 2017, 3.6.)"""
+    expect.floats(x, "x", "B", "C", "H", "W")
     if x.shape[-1] % 2 or x.shape[-2] % 2:
-        raise ValueError(f"squeeze halves both sides of an image, got {tuple(x.shape[-2:])}: pad it to even sides")
+        raise ValueError(f"expected even sides, which squeeze can halve, got {tuple(x.shape[-2:])}: pad the image")
     return F.pixel_unshuffle(x, 2)
 
 
 def unsqueeze(z):
     """The way back from :func:`squeeze`."""
+    if expect.floats(z, "z", "B", "C", "H", "W").shape[1] % 4:
+        raise ValueError(f"expected a multiple of four channels, got {z.shape[1]}")
     return F.pixel_shuffle(z, 2)
 
 
@@ -41,6 +45,8 @@ def conv1x1_log_det(weight, height, width):
 
     (Kingma & Dhariwal 2018, eq. 9, arXiv:1807.03039.) Taught in chapter 06.
     """
+    expect.floats(weight, "weight", len(expect.floats(weight, "weight", "C", "C")), len(weight))
+    expect.counts((height, width), "(height, width)")
     return height * width * torch.linalg.slogdet(weight).logabsdet
 
 
@@ -194,7 +200,9 @@ class Flat(nn.Module):
 
 def glow_step(shape, width, limit, conv=InvertibleConv):
     """Actnorm, 1×1 convolution, affine coupling for maps of ``shape``: a list of three layers."""
-    channels = shape[0]
+    channels = expect.shape(shape)[0]
+    expect.count(width, "width")
+    expect.number(limit, "limit", above=0)
     network = start_at_zero(ConvStack(channels, width, 2 * channels))
     return [Actnorm(channels), conv(channels), AffineCoupling(channel_mask(shape), network, limit)]
 
@@ -204,6 +212,9 @@ def glow(shape=(1, 28, 28), n_scales=2, depth=4, width=32, limit=2.0, first=(), 
 
     ``first``: layers before the first squeeze, such as ``[Logit(0.05)]``. Both sides must halve ``n_scales`` times.
     """
+    expect.counts((n_scales, depth, width), "(n_scales, depth, width)")
+    if any(side % 2**n_scales for side in expect.shape(shape)[1:]):
+        raise ValueError(f"expected sides that halve {n_scales} times without a remainder, got {tuple(shape)}")
     return Flow(StandardNormal(math.prod(shape)), [*first, _scale(shape, n_scales, depth, width, limit, conv)],
                 shape)
 
@@ -221,8 +232,8 @@ def _scale(shape, n_scales, depth, width, limit, conv):
 
 def scales(shape, n_scales):
     """Where in z each scale of :func:`glow` lies: slices, finest first. Each split finishes half of what is left."""
-    left, start, found = math.prod(shape), 0, []
-    for level in range(n_scales):
+    left, start, found = math.prod(expect.shape(shape)), 0, []
+    for level in range(expect.count(n_scales, "n_scales")):
         size = left if level == n_scales - 1 else left // 2
         found.append(slice(start, start + size))
         start, left = start + size, left - size

@@ -10,6 +10,8 @@ import math
 import torch
 from torch.nn import functional as F
 
+from course_utils import expect
+
 MIN_BIN, MIN_SLOPE = 1e-3, 1e-3
 UNIT = math.log(math.expm1(1 - MIN_SLOPE))                 # the raw number whose slope is 1
 
@@ -21,9 +23,11 @@ def knots(numbers, low, high, tails=True):
     inner slopes (through a softplus); the ends get slope 1, so that the curve goes on as the identity. Without
     ``tails`` the two ends are free as well, ``(…, 3K + 1)``. All zeros give the identity. Taught in chapter 06.
     """
+    expect.floats(numbers, "numbers", ..., "P")
+    expect.number(low, "low", below=expect.number(high, "high"))
     n_bins = (numbers.shape[-1] + (1 if tails else -1)) // 3
     if numbers.shape[-1] != 3 * n_bins + (-1 if tails else 1) or n_bins < 2:
-        raise ValueError(f"a spline of K bins has {'3K - 1' if tails else '3K + 1'} numbers, K at least 2; "
+        raise ValueError(f"expected {'3K - 1' if tails else '3K + 1'} numbers for a spline of K bins, K at least 2; "
                          f"got {numbers.shape[-1]}")
     widths, heights, slopes = numbers.split([n_bins, n_bins, numbers.shape[-1] - 2 * n_bins], -1)
     x, y = (_places(part, low, high) for part in (widths, heights))
@@ -47,6 +51,7 @@ def rational_quadratic(x, knot_x, knot_y, slopes):
     x is clamped *before* the branches are joined: a branch that is not taken must still have a finite gradient, or
     ``where`` turns zero times infinity into NaN. (Durkan et al. 2019, eqs. 4 and 5.) Taught in chapter 06.
     """
+    _at_knots(x, "x", knot_x, knot_y, slopes)
     outside = (x < knot_x[..., 0]) | (x > knot_x[..., -1])
     clamped = x.clamp(knot_x[..., 0].detach(), knot_x[..., -1].detach())
     x0, y0, width, height, left, right = _bin(clamped, knot_x, knot_x, knot_y, slopes)
@@ -64,6 +69,7 @@ def rational_quadratic_inverse(y, knot_x, knot_y, slopes):
     With :math:`\eta=y-y_k`: a = h(s − δ_k) + η(δ_{k+1} + δ_k − 2s), b = hδ_k − η(δ_{k+1} + δ_k − 2s), c = −sη, and
     :math:`\xi = 2c / (-b-\sqrt{b^2-4ac})`, the form that subtracts no two nearly equal numbers. Taught in chapter 06.
     """
+    _at_knots(y, "y", knot_x, knot_y, slopes)
     outside = (y < knot_y[..., 0]) | (y > knot_y[..., -1])
     clamped = y.clamp(knot_y[..., 0].detach(), knot_y[..., -1].detach())
     x0, y0, width, height, left, right = _bin(clamped, knot_y, knot_x, knot_y, slopes)
@@ -72,6 +78,12 @@ def rational_quadratic_inverse(y, knot_x, knot_y, slopes):
     a, b, c = height * (s - left) + bend, height * left - bend, -s * eta
     root = (b.square() - 4 * a * c).clamp(min=torch.finfo(y.dtype).tiny).sqrt()
     return torch.where(outside, y, x0 + width * 2 * c / (-b - root))
+
+
+def _at_knots(value, name, knot_x, knot_y, slopes):
+    """A number for each spline: ``(…)`` beside ``(…, K + 1)``."""
+    expect.same_shape(knot_x=expect.floats(knot_x, "knot_x", ..., "K"), knot_y=knot_y, slopes=slopes)
+    expect.floats(value, name, *knot_x.shape[:-1])
 
 
 def _bin(value, along, knot_x, knot_y, slopes):

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from course_utils import expect
 from course_utils.distributions import StandardNormal
 from course_utils.models.flow.autoregressive import MaskedAffine, Reversed
 from course_utils.models.flow.flow import Flow
@@ -23,8 +24,9 @@ class Patches(nn.Module):
 
     def __init__(self, shape, size):
         super().__init__()
-        if shape[1] % size or shape[2] % size:
-            raise ValueError(f"patches of {size} pixels do not tile an image of {shape[1]} × {shape[2]}")
+        _, height, width = expect.shape(shape)
+        if height % expect.count(size, "size") or width % size:
+            raise ValueError(f"expected patches that tile an image of {height} × {width}, got {size} × {size}")
         self.size, self.grid = size, (shape[1] // size, shape[2] // size)
 
     def forward(self, x, y=None):
@@ -65,6 +67,10 @@ def tarflow(shape, block, *, patch=2, n_flows=4, width=64, n_blocks=2, n_classes
 
     ``block(width)`` makes one causal block of attention. ``first``: layers before the patches.
     """
+    expect.counts((patch, n_flows, width, n_blocks), "(patch, n_flows, width, n_blocks)")
+    expect.count(n_classes, "n_classes", 0)
+    expect.function(block, "block")
+    expect.shape(shape)
     n_tokens, n_values = (shape[1] // patch) * (shape[2] // patch), shape[0] * patch**2
     layers = [*first, Patches(shape, patch)]
     for _ in range(n_flows):

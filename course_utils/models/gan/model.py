@@ -133,6 +133,8 @@ class Critic(nn.Module):
 
 def check_label(y, n_classes, n):
     """A label where there must be one, and none where there must be none."""
+    if n_classes is not None:
+        expect.count(n_classes, "n_classes")
     if (y is None) != (n_classes is None):
         wanted = "no label" if n_classes is None else f"a label y below {n_classes}"
         raise ValueError(f"expected {wanted}, got {'none' if y is None else 'one'}")
@@ -153,7 +155,7 @@ class Waves(nn.Module):
 
 def halvings(side):
     """Sides of an image that is halved down to 7 or less: 28 -> (28, 14, 7), 64 -> (64, 32, 16, 8, 4)."""
-    sides = [side]
+    sides = [expect.count(side, "side")]
     while sides[-1] > 7:
         if sides[-1] % 2:
             raise ValueError(f"expected a side that halves evenly down to 7 or less, such as 28, 32 or 64; got {side}")
@@ -166,6 +168,7 @@ def dcgan_generator(n_in, shape, width, normalise=True):
 
     The last hidden layer has ``width`` channels, each one before it twice as many. ``normalise``: batch norm.
     """
+    expect.counts((n_in, width), "(n_in, width)")
     sides = halvings(square(shape)[1])[::-1]
     channels = [width * 2**k for k in reversed(range(len(sides) - 1))] + [shape[0]]
     layers = [nn.Linear(n_in, channels[0] * sides[0] ** 2), nn.Unflatten(1, (channels[0], sides[0], sides[0]))]
@@ -182,6 +185,7 @@ def dcgan_features(shape, width, normalise=False):
     so leave it out where a penalty asks for the gradient of *one* sample.
     """
     sides = halvings(square(shape)[1])
+    expect.count(width, "width")
     channels = [shape[0]] + [width * 2**k for k in range(len(sides) - 1)]
     layers = []
     for k, (n_from, n_to) in enumerate(pairwise(channels)):
@@ -199,6 +203,10 @@ def penalised(gamma, gamma_fake=0.0, share=1.0):
 
     ``share`` of each batch is looked at: the mean is the same, and the cost that much smaller.
     """
+    expect.number(gamma, "gamma", low=0)
+    expect.number(gamma_fake, "gamma_fake", low=0)
+    expect.number(share, "share", above=0, high=1)
+
     def penalty(critic, real, fake):
         n = max(1, round(share * len(real)))
         total = objectives.zero_centred(critic, real[:n], gamma)
@@ -215,6 +223,7 @@ def plane_gan(n_codes=2, width=64, loss=objectives.non_saturating, penalty=None,
     ``spectral``: keep every layer of the critic at spectral norm 1, which makes it 1-Lipschitz (Miyato et al. 2018,
     arXiv:1802.05957; torch's own).
     """
+    expect.counts((n_codes, width, n_features), "(n_codes, width, n_features)")
     generator = Generator(MLP([n_codes, width, width, n_features]))
     features = nn.Sequential(Waves(waves), MLP([n_features * (1 + 2 * len(waves)), width, width], nn.LeakyReLU),
                              nn.LeakyReLU(0.2))
@@ -233,6 +242,8 @@ def dcgan(shape=(1, 28, 28), width=32, critic_width=16, n_codes=100, n_classes=N
     Works for square images whose side halves evenly down to 7 or less: 28, 32 or 64.
     (Radford, Metz & Chintala 2016, arXiv:1511.06434.)
     """
+    expect.count(n_codes, "n_codes")
+    expect.count(1 if n_classes is None else n_classes, "n_classes")
     generator = Generator(dcgan_generator(n_codes + (n_classes or 0), shape, width), n_classes)
     critic = Critic(*dcgan_features(shape, critic_width, normalise_critic), n_classes)
     return GAN(generator, critic, UniformCodes(n_codes), loss, penalty)

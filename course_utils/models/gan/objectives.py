@@ -17,6 +17,8 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import logsigmoid, relu, softplus
 
+from course_utils import expect
+
 
 class Terms(NamedTuple):
     """What the critic and the generator pay for each pair of a real and a fake."""
@@ -35,6 +37,7 @@ def minimax(real, fake):
 
     Zero-sum: the terms add up to 0. (Goodfellow et al. 2014, eq. 1, arXiv:1406.2661.) Taught in chapter 05.
     """
+    expect.stretched(real=real, fake=fake)
     value = logsigmoid(real) + logsigmoid(-fake)          # 1 - sigma(b) = sigma(-b)
     return Terms(-value, value)
 
@@ -56,6 +59,9 @@ def least_squares(real, fake, a=0.0, b=1.0, c=1.0):
     b - c = 1 and b - a = 2 give Pearson's chi-square; a = 0, b = c = 1 is what most code uses.
     (Mao et al. 2017, eq. 2 and 8, arXiv:1611.04076.) Taught in chapter 05.
     """
+    expect.stretched(real=real, fake=fake)
+    for name, label in (("a", a), ("b", b), ("c", c)):
+        expect.number(label, name)
     return Terms((real - b).square() / 2 + (fake - a).square() / 2, (fake - c).square() / 2 + 0 * real)
 
 
@@ -64,6 +70,7 @@ def wasserstein(real, fake):
 
     (Arjovsky, Chintala & Bottou 2017, eq. 3, arXiv:1701.07875.) Taught in chapter 05.
     """
+    expect.stretched(real=real, fake=fake)
     return Terms(fake - real, -fake + 0 * real)
 
 
@@ -72,6 +79,7 @@ def hinge(real, fake):
 
     (Lim & Ye 2017, arXiv:1705.02894; Miyato et al. 2018, eq. 16 and 17, arXiv:1802.05957.) Taught in chapter 05.
     """
+    expect.stretched(real=real, fake=fake)
     return Terms(relu(1 - real) + relu(1 + fake), -fake + 0 * real)
 
 
@@ -81,6 +89,7 @@ def exponential(real, fake):
     Its smallest value is 2 (1 - H^2), with H the Hellinger distance. (Nguyen, Wainwright & Jordan 2009,
     arXiv:math/0510521.) Taught in chapter 05.
     """
+    expect.stretched(real=real, fake=fake)
     return Terms((-real).exp() + fake.exp(), -fake.exp() + 0 * real)
 
 
@@ -90,6 +99,7 @@ def relativistic(real, fake):
     The value of the game is at most 0, and the loss minus it. (Jolicoeur-Martineau 2018, arXiv:1807.00734; Huang et
     al. 2024, "R3GAN", arXiv:2501.05441, where f(t) = -log(1 + e^{-t}) is maximised.) Taught in chapter 05.
     """
+    expect.stretched(real=real, fake=fake)
     return Terms(softplus(fake - real), softplus(real - fake))
 
 
@@ -102,10 +112,16 @@ def gradient_norms(critic, x):
     The norm runs over *all* axes of one sample. A critic whose output for one sample depends on the others, as with
     batch normalisation, has no such gradient. Taught in chapter 05.
     """
-    x = x.detach().requires_grad_()
+    return _slope(critic, x).norm(dim=1)                  # of samples flattened to rows
+
+
+def _slope(critic, x):
+    """The gradient of the critic at every sample, ``(B, D)``."""
+    x = expect.floats(x, "x", "B", "D", ...).detach().requires_grad_()
     with torch.enable_grad():
-        (slope,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
-    return slope.flatten(1).norm(dim=1)
+        logits = expect.floats(expect.function(critic, "critic")(x), "the critic's logits", len(x))
+        (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+    return slope.flatten(1)
 
 
 def zero_centred(critic, x, gamma):
@@ -113,10 +129,8 @@ def zero_centred(critic, x, gamma):
 
     (Mescheder, Geiger & Nowozin 2018, eq. 9 and 10, arXiv:1801.04406.) Taught in chapter 05.
     """
-    x = x.detach().requires_grad_()
-    with torch.enable_grad():                             # the square itself: a norm has no derivative at 0
-        (slope,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
-    return gamma / 2 * slope.flatten(1).square().sum(1)
+    expect.number(gamma, "gamma", low=0)
+    return gamma / 2 * _slope(critic, x).square().sum(1)  # the square itself: a norm has no derivative at 0
 
 
 def one_centred(critic, real, fake, weight=10.0):
@@ -124,6 +138,8 @@ def one_centred(critic, real, fake, weight=10.0):
 
     (Gulrajani et al. 2017, eq. 3, arXiv:1704.00028: WGAN-GP.) Taught in chapter 05.
     """
+    expect.same_shape(real=expect.floats(real, "real", "B", "D", ...), fake=fake)
+    expect.number(weight, "weight", low=0)
     share = torch.rand(len(real), *[1] * (real.dim() - 1), dtype=real.dtype, device=real.device)
     between = share * real.detach() + (1 - share) * fake.detach()
     return weight * (gradient_norms(critic, between) - 1).square()
@@ -135,5 +151,6 @@ def clip_weights_(critic, bound):
 
     It keeps D Lipschitz with *some* constant. (Arjovsky et al. 2017, algorithm 1, arXiv:1701.07875.) Chapter 05.
     """
+    expect.number(bound, "bound", above=0)
     for weight in critic.parameters():
         weight.clamp_(-bound, bound)

@@ -19,6 +19,7 @@ def optimal_critic(p, q):
     Where both vanish it may be anything; 1/2 is returned. (Goodfellow et al. 2014, proposition 1, arXiv:1406.2661.)
     Taught in chapter 05.
     """
+    expect.outcomes(p=p, q=q)
     total = p + q
     return torch.where(total > 0, p / total.clamp_min(torch.finfo(total.dtype).tiny), 0.5)
 
@@ -29,7 +30,9 @@ def expected(terms, p, q):
     ``expected(loss(a[:, None], a[None, :]).critic, p, q)`` is the critic's loss without any sampling.
     Taught in chapter 05.
     """
-    return p @ terms @ q
+    expect.probabilities(p, "p", "G")
+    expect.probabilities(q, "q", "G")
+    return p @ expect.floats(terms, "terms", len(p), len(q)) @ q
 
 
 def squared_hellinger(p, q):
@@ -82,7 +85,10 @@ def dirac_field(theta, psi, slope, gamma=0.0, gamma_fake=0.0):
     ``gamma, gamma_fake``: weights of R1 and R2. (Mescheder et al. 2018, section 2, arXiv:1801.04406, where the signs
     of theta and psi are swapped.) Taught in chapter 05.
     """
-    pull = slope(theta * psi)
+    expect.stretched(theta=expect.between(theta, "theta"), psi=expect.between(psi, "psi"))
+    for name, weight in (("gamma", gamma), ("gamma_fake", gamma_fake)):
+        expect.number(weight, name, low=0)
+    pull = expect.function(slope, "slope")(theta * psi)
     return psi * pull, -theta * pull - (gamma + gamma_fake) * psi
 
 
@@ -93,6 +99,8 @@ def dirac_eigenvalues(slope_at_zero, gamma=0.0):
     ``gamma``: the sum of the weights of R1 and R2. (Mescheder et al. 2018, lemma 2.3 and 4.1, arXiv:1801.04406.)
     Taught in chapter 05.
     """
+    expect.number(slope_at_zero, "slope_at_zero")
+    expect.number(gamma, "gamma", low=0)
     root = torch.tensor(gamma**2 / 4 - slope_at_zero**2, dtype=torch.complex128).sqrt()
     return torch.stack([-gamma / 2 + root, -gamma / 2 - root])
 
@@ -103,7 +111,8 @@ def dirac_path(theta, psi, step, slope, n_steps, *, alternating=False, **penalty
     An alternating generator answers the critic that has just moved. Taught in chapter 05.
     """
     path = [(theta, psi)]
-    for _ in range(n_steps):
+    expect.number(step, "step", above=0)
+    for _ in range(expect.count(n_steps, "n_steps")):
         move_theta, move_psi = dirac_field(theta, psi, slope, **penalty)
         psi = psi + step * move_psi
         if alternating:
@@ -115,4 +124,5 @@ def dirac_path(theta, psi, step, slope, n_steps, *, alternating=False, **penalty
 
 def sigma(t):
     """The logistic function of a Python number or a tensor: the slope of the logistic loss."""
+    expect.between(t, "t")
     return torch.sigmoid(t) if isinstance(t, torch.Tensor) else 1 / (1 + math.exp(-t))
