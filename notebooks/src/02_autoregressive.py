@@ -35,7 +35,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-import course_utils.expect as expect  # noqa: F401  (quoted functions check what they get with it)
+import course_utils.expect as expect
 from course_utils import checks, coding, distributions, metrics, plots, shipped, training
 from course_utils import widgets
 from course_utils.chapter import pick_budget, pick_device, pick_seed, record

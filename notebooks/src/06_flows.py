@@ -27,7 +27,7 @@ import torch
 from torch import nn
 from torch.distributions import Normal
 
-import course_utils.expect as expect  # noqa: F401  (quoted functions check what they get with it)
+import course_utils.expect as expect
 from course_utils import checks, metrics, plots, shipped, training, widgets
 from course_utils.chapter import pick_budget, pick_device, pick_seed, record
 from course_utils.data import densities, images

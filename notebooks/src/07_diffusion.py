@@ -32,7 +32,7 @@ from torch import nn
 from torch.distributions import Independent, Normal
 from torch.distributions import kl_divergence as kl_of
 
-import course_utils.expect as expect  # noqa: F401  (quoted functions check what they get with it)
+import course_utils.expect as expect
 from course_utils import checks, metrics, plots, shipped, training, widgets
 from course_utils.chapter import pick_budget, pick_device, record
 from course_utils.data import images
