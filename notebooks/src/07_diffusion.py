@@ -266,7 +266,7 @@ clean = line[:, None]  # the mean of the noise by Bayes' rule on a grid, without
 weight = world.log_prob(clean) + Normal(
     alpha_bar**0.5 * clean, (1 - alpha_bar) ** 0.5
 ).log_prob(x)
-eps_hat = (weight.softmax(0) * process.eps_from_x0(x, clean, alpha_bar)).sum(0)
+eps_hat = (weight.softmax(0) * process.eps_from_x0(x[None], clean, alpha_bar)).sum(0)
 angle = torch.tensor(alpha_bar).double().sqrt().arccos()
 checks.close((x - angle.cos() * x0_hat) / angle.sin(), eps_hat, what="(7.5): the noise")
 v_hat = angle.cos() * eps_hat - angle.sin() * x0_hat
