@@ -149,7 +149,7 @@ def prior_kl(x_0, alpha_bar):
 def gaussian_evidence(x_t, alpha_bar):
     r"""The law of x_0 that x_t alone suggests, without any knowledge of the data:
     :math:`N(x_t/\sqrt{\bar\alpha}, (1-\bar\alpha)/\bar\alpha)`, each dimension on its own."""
-    _share(alpha_bar, above=0, below=1, x_t=x_t)
+    _share(alpha_bar, above=0, below=1, x_t=expect.no_nan(expect.floats(x_t, "x_t"), "x_t"))
     return Normal(x_t / alpha_bar**0.5, ((1 - alpha_bar) / alpha_bar) ** 0.5)
 
 
