@@ -703,8 +703,8 @@ def test_check_finds_changed_package_source(built, tmp_path):
     ('"close(one,"', '"near(one,"', "'near(one,' stands 0 times in cell, expected once"),
     ('"two for one", "cell"', '"two for one", "course_utils.checks:close"', "0 times in course_utils.checks:close"),
     ('"two for one", "cell"', '"two for one", "course_utils.distributions:kl_divergence"', "0 times in course_utils.d"),
-    ('"two for one", "cell"', '"two for one", "course_utils.checks:closer"', "no function or class course_utils.ch"),
-    ('"two for one", "cell"', '"two for one", "course_utils.chess:close"', "no function or class course_utils.ch"),
+    ('"two for one", "cell"', '"two for one", "json:closer"', "there is no function or class"),
+    ('"two for one", "cell"', '"two for one", "nowhere:close"', "there is no function or class"),
 ])  # fmt: skip
 def test_check_wants_two_wrong_twins_of_every_verified_equation(built, old, new, said):
     path, target = built
