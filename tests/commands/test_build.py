@@ -702,7 +702,7 @@ def test_check_finds_changed_package_source(built, tmp_path):
     ('"two for one", "cell"', '"two for one", "course_utils.checks"', "where should be"),
     ('"close(one,"', '"near(one,"', "'near(one,' stands 0 times in cell, expected once"),
     ('"two for one", "cell"', '"two for one", "course_utils.checks:close"', "0 times in course_utils.checks:close"),
-    ('"two for one", "cell"', '"two for one", "course_utils.distributions:kl_divergence"', "0 times in course_utils.d"),
+    ('"two for one", "cell"', '"two for one", "course_utils.distributions:kl_divergence"', "0 times in course_utils"),
     ('"two for one", "cell"', '"two for one", "json:closer"', "there is no function or class"),
     ('"two for one", "cell"', '"two for one", "nowhere:close"', "there is no function or class"),
 ])  # fmt: skip
