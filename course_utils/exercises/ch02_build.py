@@ -73,8 +73,9 @@ def _masked_trial(build, generator):
     yield _causal(model, "after")
     with torch.no_grad():
         every = checks.all_binary(9)
-        total = torch.distributions.Bernoulli(logits=model(every)).log_prob(every).sum(1).exp().sum().item()
-        nats = _nats(model, held_out).item()
+        log_p = torch.distributions.Bernoulli(logits=model(every)).log_prob(every).sum(1)
+        total = log_p.exp().sum().item()
+        nats = -log_p[(held_out @ 2 ** torch.arange(9.0)).long()].mean().item()  # from one call for all images
     yield Finding(
         "the probabilities of all 512 images add up to 1",
         abs(total - 1) < 1e-3,

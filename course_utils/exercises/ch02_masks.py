@@ -67,7 +67,7 @@ def _mask_always_b(size, sees_itself):
 
 
 def _mask_probes(generator):
-    order = torch.randperm(3, generator=generator).tolist()
+    order = torch.randperm(12, generator=generator)[:3].tolist()
     probes = [
         Probe("kind A of side 3: four ones", (3, False),
               "The three pixels above, and the one to the left."),

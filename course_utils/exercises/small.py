@@ -3,6 +3,8 @@
 The data are the 8×8 digits that come with scikit-learn, written by hand: 1,197 images to train on and 600 held out.
 """
 
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 
 import torch
@@ -19,10 +21,30 @@ def _digits():
     return tuple(torch.cat([images.to_float(part.images) for part in split]).flatten(1) for split in parts)
 
 
+SPLIT = ContextVar("the seed of another split, None for the usual one", default=None)
+
+
+@contextmanager
+def other_split(seed):
+    """Within it the digits are split anew, and mirrored or turned, as ``seed`` says: a grader's data are its own."""
+    token = SPLIT.set(seed)
+    try:
+        yield
+    finally:
+        SPLIT.reset(token)
+
+
 def digits():
     """Grey digits in [0, 1], for training ``(1197, 64)`` and held out ``(600, 64)``."""
     train, held_out = _digits()
-    return train.clone(), held_out.clone()
+    if SPLIT.get() is None:
+        return train.clone(), held_out.clone()
+    generator = torch.Generator().manual_seed(SPLIT.get())
+    turns, mirrored = torch.randint(4, (2,), generator=generator).tolist()
+    every = torch.cat([train, held_out])[torch.randperm(len(train) + len(held_out), generator=generator)]
+    squares = every.view(-1, 8, 8).rot90(turns, (1, 2))
+    every = (squares.flip(2) if mirrored % 2 else squares).flatten(1)
+    return every[: len(train)].clone(), every[len(train) :].clone()
 
 
 def ink():

@@ -95,10 +95,11 @@ def read(path, root):
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
         raise Unreadable(f"it is no regular file, or cannot be opened ({type(error).__name__})") from None
+    told = os.fstat(handle)
+    if not stat.S_ISREG(told.st_mode):
+        os.close(handle)
+        raise Unreadable("it is no regular file")
     with os.fdopen(handle, "rb") as file:
-        told = os.fstat(handle)
-        if not stat.S_ISREG(told.st_mode):
-            raise Unreadable("it is no regular file")
         if told.st_size > MAX_FILE:
             raise Unreadable(f"it has {told.st_size:,} bytes, more than {MAX_FILE:,}")
         content = file.read(MAX_FILE + 1)

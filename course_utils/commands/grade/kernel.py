@@ -134,7 +134,9 @@ class Client(PapermillNotebookClient):
 
 
 def run(notebook, cradle):
-    """``(executed notebook, {cell id: status}, state)``; the state is "" where every cell was answered."""
+    """``(executed notebook, state, exercise)``: "" and "" where every cell was answered, else how it ended, and in the
+    cell of which exercise.
+    """
     notebook = nbformat.from_dict(notebook)
     for cell in notebook.cells:
         cell.setdefault("outputs", [])
@@ -151,7 +153,8 @@ def run(notebook, cradle):
         with contextlib.suppress(Exception):
             if client.kc is not None:
                 client.kc.stop_channels()
-    if not state and len(client.replies) < sum(bool(c.source.strip()) for c in client.nb.cells):
-        state = cradle.exceeded or "crashed"
-    return client.nb, client.replies, state
+    left = [cell for cell in client.nb.cells if cell.source.strip() and cell.id not in client.replies]
+    if not left:
+        return client.nb, "", ""
+    return client.nb, state or cradle.exceeded or "crashed", left[0].metadata.get("exercise", "")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from course_utils.commands.grade import intake, kernel, rebuild, remote, rule
 from course_utils.exercises import judge
 from course_utils.exercises.judging import outcome
+from course_utils.exercises.small import other_split
 
 ROUNDS = 2  # how often a function is probed, each time with other inputs
 WORDS = {
@@ -52,8 +53,10 @@ def grade(task, chapter, nursery, show=True):
     plans = {i: plan(chapter, sources, i) for i in chapter.exercises}
     attempted = [i for i, found in plans.items() if found is None]
     if attempted and show:
-        executed, note = shown(chapter, sources, attempted, nursery)
-        record["note"] = note
+        executed, state, ended = shown(chapter, sources, attempted, nursery)
+        record["note"] = f"the notebook itself: {state}" if state else ""
+        if ended in attempted:  # the cell alone is too much: its function need not be called
+            plans[ended] = empty(chapter, ended, state, WORDS[state], "its cell comes to an end")
     with _Cradles(nursery) as cradles:
         for i in chapter.exercises:
             record["exercises"][i] = plans[i] or probed(chapter, sources, i, cradles, task.secret)
@@ -91,10 +94,9 @@ def plan(chapter, sources, i):
 
 
 def shown(chapter, sources, attempted, nursery):
-    """``(executed notebook, note)``: what the student's cells show. What they show gives and takes no points."""
+    """``(executed notebook, state, exercise)``: what the student's cells show, and which of them came to no end."""
     with nursery.cradle() as cradle:
-        executed, _, state = kernel.run(rebuild.notebook(chapter, sources, attempted), cradle)
-    return executed, f"the notebook itself: {state}" if state else ""
+        return kernel.run(rebuild.notebook(chapter, sources, attempted), cradle)
 
 
 class _Cradles:
@@ -159,7 +161,8 @@ def judged(exercise, cells, peer, secret):
     verdict = None
     for turn in range(ROUNDS if exercise.kind == "write" else 1):
         peer.error, peer.odd = None, False
-        verdict = judge(exercise, answer, seed_of(secret, "probes", exercise.id, turn))
+        with other_split(seed_of(secret, "data", exercise.id)):
+            verdict = judge(exercise, answer, seed_of(secret, "probes", exercise.id, turn))
         if not verdict.passed:
             break
     told = {"property": verdict.failed_on, "hint": verdict.hint, "found": verdict.found}

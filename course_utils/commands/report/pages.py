@@ -11,11 +11,6 @@ from course_utils.commands.report import feedback, gradebook, summary
 rows = gradebook.rows
 
 
-def token(secret):
-    """The name of the folder of feedback, which nobody can guess who has not the secret."""
-    return hmac.new(secret, b"feedback", hashlib.sha256).hexdigest()[:32]
-
-
 def gradebooks(folder, plan, records):
     """Write ``gradebook.csv`` and ``gradebook.json``."""
     found = rows(plan, records)
