@@ -32,7 +32,8 @@ def to_counts(probs, precision=PRECISION):
 
 
 def encode(symbols, counts):
-    """The symbols as a string of bits. ``counts`` lists, for each symbol, the integers of :func:`to_counts`.
+    """The symbols as a string of bits. ``counts`` lists, for each symbol, the integers of
+    :func:`to_counts`.
 
     It takes ⌈-log2 p⌉ + 1 bits, where p is the product of the rounded probabilities.
     """
@@ -46,9 +47,10 @@ def encode(symbols, counts):
         low = low * total + width * sum(cuts[:symbol])
         width *= cuts[symbol]
         n_bits += total.bit_length() - 1
-    length = n_bits - width.bit_length() + 2                         # 2^-length is at most half of the interval
+    length = n_bits - width.bit_length() + 2        # 2^-length is at most half of the interval
     shift = n_bits - length
-    code = -(-low >> shift) if shift >= 0 else low << -shift         # the first multiple of 2^-length in the interval
+    # the first multiple of 2^-length in the interval
+    code = -(-low >> shift) if shift >= 0 else low << -shift
     return format(code, f"0{length}b") if length > 0 else ""
 
 

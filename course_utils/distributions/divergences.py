@@ -6,11 +6,12 @@ from course_utils import expect
 
 
 def kl_divergence(p, q):
-    r"""Kullback–Leibler divergence :math:`\sum_k p_k \log(p_k / q_k)` between rows of probabilities, in nats.
+    r"""Kullback–Leibler divergence :math:`\sum_k p_k \log(p_k / q_k)` between rows of
+    probabilities, in nats.
 
-    ``p, q``: ``(..., K)``, each row non-negative with sum 1. Returns ``(...,)``. An outcome with :math:`p_k = 0` costs
-    nothing; one with :math:`p_k > 0 = q_k` costs infinity. Not differentiable at zeros. (Kullback & Leibler
-    1951.) Taught in chapter 01.
+    ``p, q``: ``(..., K)``, each row non-negative with sum 1. Returns ``(...,)``. An outcome
+    with :math:`p_k = 0` costs nothing; one with :math:`p_k > 0 = q_k` costs infinity. Not
+    differentiable at zeros. (Kullback & Leibler 1951.) Taught in chapter 01.
     """
     expect.outcomes(p=p, q=q)
     cost = p * (p.log() - q.log())

@@ -299,9 +299,11 @@ def _js_probes(generator):
 
 # ----------------------------------------------------------------------------------------------------- a guess, first
 def blank_paper_share():
-    """What share of the test images has a *lower* density p(x) than a blank page, under one Gaussian for each digit?
+    """What share of the test images has a *lower* density p(x) than a blank page, under one
+    Gaussian for each digit?
 
-    Returns a number from 0 (none: blank paper is rejected) to 1 (all of them: it is the most probable page).
+    Returns a number from 0 (none: blank paper is rejected) to 1 (all of them: it is the most
+    probable page).
     """
     return 0.9
 

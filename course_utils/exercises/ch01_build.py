@@ -13,12 +13,14 @@ N_STEPS, MAX_WEIGHTS, BAR = 400, 1_000, 5.05
 
 
 def train_energy_model(images, n_steps):
-    """An energy-based model of black-and-white images of 3×3 pixels, trained by maximum likelihood.
+    """An energy-based model of black-and-white images of 3×3 pixels, trained by maximum
+    likelihood.
 
     images: (N, 9), entries 0 or 1, what to learn from.
     n_steps: how many steps of your optimizer to take; the check asks for 400.
-    Returns a torch.nn.Module with at most 1,000 weights and two methods: energy(x), from (B, 9) to (B,), and
-    log_prob(x), from (B, 9) to (B,), the logarithm of (1.13) in nats, with Z summed over all 512 images.
+    Returns a torch.nn.Module with at most 1,000 weights and two methods: energy(x), from (B,
+    9) to (B,), and log_prob(x), from (B, 9) to (B,), the logarithm of (1.13) in nats, with Z
+    summed over all 512 images.
     """
 
     class EnergyModel(torch.nn.Module):

@@ -11,7 +11,8 @@ from course_utils.exercises import Exercise, Probe
 def log_partition(energy, step):
     """log Z on a line by the midpoint rule, safe for energies of any size.
 
-    energy: (N,), the energy at the midpoint of each of N cells; values may be in the thousands.
+    energy: (N,), the energy at the midpoint of each of N cells; values may be in the
+    thousands.
     step: the width of one cell, a float.
     Returns a scalar tensor, in nats.
     """
@@ -94,11 +95,13 @@ LOG_PARTITION = Exercise(
 
 # ------------------------------------------------------------------------------------------------ free energy of an RBM
 def free_energy(v, weights, visible_bias, hidden_bias):
-    """Free energy of visible vectors: minus the log of the sum of exp(-E(v, h)) over all binary h.
+    """Free energy of visible vectors: minus the log of the sum of exp(-E(v, h)) over all
+    binary h.
 
     v: (B, V) of 0 and 1; weights: (V, H); visible_bias: (V,); hidden_bias: (H,).
     Here E(v, h) = - v·visible_bias - h·hidden_bias - v·weights·h.
-    Returns (B,), in nats. The sum over the 2**H vectors h must not be written out: it splits into H factors.
+    Returns (B,), in nats. The sum over the 2**H vectors h must not be written out: it splits
+    into H factors.
     """
     activation = v @ weights + hidden_bias  # (B, H)
     return -v @ visible_bias - torch.nn.functional.softplus(activation).sum(-1)

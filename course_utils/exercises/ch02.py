@@ -173,10 +173,12 @@ def _mixture_probes(generator):
 def cached_step(above, left, x, weight):
     """One causal convolution, kind B, at one new pixel, from what is remembered.
 
-    above: (n, n_out), what the rows above and the bias contribute; it was computed when the row began.
+    above: (n, n_out), what the rows above and the bias contribute; it was computed when the
+    row began.
     left: (n, r, n_in), the r inputs to the left, the nearest one last.
     x: (n, n_in), the input at the new pixel.
-    weight: (n_out, n_in, r + 1), the kernel's own row from left to right; the last entry belongs to the new pixel.
+    weight: (n_out, n_in, r + 1), the kernel's own row from left to right; the last entry
+    belongs to the new pixel.
     Returns two tensors: the output (n, n_out), and the memory for the next pixel (n, r, n_in).
     """
     window = torch.cat([left, x[:, None]], 1)
@@ -250,11 +252,13 @@ def _step_probes(generator):
 
 # ------------------------------------------------------------------------------------------ drawing, at any temperature
 def sample_pixels(weight, bias, uniforms, temperature):
-    """Draw images from logistic pixels, a_i = b_i + sum over j < i of w_ij x_j, one pixel after the other.
+    """Draw images from logistic pixels, a_i = b_i + sum over j < i of w_ij x_j, one pixel
+    after the other.
 
     weight: (D, D), zero on and above its diagonal.
     bias: (D,).
-    uniforms: (B, D), the random numbers: pixel i is ink where uniforms[:, i] is below its chance of ink.
+    uniforms: (B, D), the random numbers: pixel i is ink where uniforms[:, i] is below its
+    chance of ink.
     temperature: a number T above 0; every logit is divided by it before the pixel is drawn.
     Returns (B, D), entries 0 or 1.
     """
@@ -349,9 +353,11 @@ def _draw_probes(generator):
 
 # ------------------------------------------------------------------------------------------------------ a guess, first
 def cost_of_half_size():
-    """Digits half as large, with a wide margin: the model has never seen one. What will it say of them?
+    """Digits half as large, with a wide margin: the model has never seen one. What will it say
+    of them?
 
-    On average they cost "more bits" than the digits of the test set, or "fewer bits". Returns one of the two texts.
+    On average they cost "more bits" than the digits of the test set, or "fewer bits". Returns
+    one of the two texts.
     """
     return "fewer bits"
 

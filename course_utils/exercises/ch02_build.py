@@ -12,11 +12,14 @@ N_STEPS, MAX_WEIGHTS, BAR = 600, 1_500, 5.05
 
 
 def masked_network():
-    """A network with hidden units that gives the logit of every pixel from the pixels before it, as MADE does.
+    """A network with hidden units that gives the logit of every pixel from the pixels before
+    it, as MADE does.
 
-    It reads black-and-white images of 3×3 pixels in reading order. The check trains it for 600 steps on (2.3).
-    Returns a torch.nn.Module with at most 1,500 weights (those under a mask count). Called with x, (B, 9), entries 0 or
-    1, it gives logits (B, 9); logit i depends on x[:, 0] to x[:, i-1] and on no other pixel, before and after training.
+    It reads black-and-white images of 3×3 pixels in reading order. The check trains it for 600
+    steps on (2.3).
+    Returns a torch.nn.Module with at most 1,500 weights (those under a mask count). Called
+    with x, (B, 9), entries 0 or 1, it gives logits (B, 9); logit i depends on x[:, 0] to x[:,
+    i-1] and on no other pixel, before and after training.
     """
 
     class Masked(nn.Linear):

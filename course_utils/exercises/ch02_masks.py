@@ -10,7 +10,8 @@ D = torch.float64
 
 # --------------------------------------------------------------------------------------------------------------- a mask
 def pixel_mask(size, sees_itself):
-    """The mask of a causal convolution on grey images: 1 where the kernel may look, 0 elsewhere.
+    """The mask of a causal convolution on grey images: 1 where the kernel may look, 0
+    elsewhere.
 
     size: odd, the side of the kernel.
     sees_itself: False for kind A, True for kind B.
@@ -84,9 +85,11 @@ def _mask_probes(generator):
 def blind_spot(gradient, row, column):
     """Which pixels should a pixel see, and does not?
 
-    gradient: (H, W), derivative of the answer for pixel (row, column) with respect to every input pixel.
+    gradient: (H, W), derivative of the answer for pixel (row, column) with respect to every
+    input pixel.
     row, column: the pixel that is being predicted.
-    Returns (H, W), booleans: true for the pixels that come earlier in reading order but have no influence at all.
+    Returns (H, W), booleans: true for the pixels that come earlier in reading order but have
+    no influence at all.
     """
     position = torch.arange(gradient.numel()).view_as(gradient)
     return (position < row * gradient.shape[1] + column) & (gradient == 0)

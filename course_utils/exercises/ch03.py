@@ -14,7 +14,8 @@ def pca_reconstruct(x, n_components):
 
     x: (N, D), not centred.
     n_components: L, between 1 and min(N, D).
-    Returns (N, D): the closest points to x in the best L-dimensional flat subspace through the mean of x.
+    Returns (N, D): the closest points to x in the best L-dimensional flat subspace through the
+    mean of x.
     """
     mean = x.mean(0)
     directions = torch.linalg.svd(x - mean, full_matrices=False).Vh[:n_components]
@@ -105,7 +106,8 @@ def sparsity_penalty(z, target):
 
     z: (B, L), activations strictly between 0 and 1.
     target: rho, a number strictly between 0 and 1.
-    Returns a scalar in nats: the sum over units of KL(rho || mean activity of that unit over the batch).
+    Returns a scalar in nats: the sum over units of KL(rho || mean activity of that unit over
+    the batch).
     """
     rho = z.mean(0)
     return (target * (target / rho).log() + (1 - target) * ((1 - target) / (1 - rho)).log()).sum()
@@ -262,7 +264,8 @@ def _tanh_probes(generator):
 
 # ------------------------------------------------------------------------------------------------------- noise to score
 def score_from_noise(predicted_noise, scale):
-    """The score at a noisy image, from a network that predicts the noise eps in x_noisy = x + scale * eps.
+    """The score at a noisy image, from a network that predicts the noise eps in x_noisy = x +
+    scale * eps.
 
     predicted_noise: (B, ...), the network's estimate of eps.
     scale: sigma, the standard deviation of the noise, a positive number.
@@ -308,9 +311,11 @@ def _score_probes(generator):
 
 # ------------------------------------------------------------------------------------------------------ a guess, first
 def pca_behind():
-    """At 2 numbers an image: the error of PCA, divided by that of the fully connected autoencoder.
+    """At 2 numbers an image: the error of PCA, divided by that of the fully connected
+    autoencoder.
 
-    1 means that they are equal, 2 that PCA leaves twice the squared error. Returns a number from 0 to 20.
+    1 means that they are equal, 2 that PCA leaves twice the squared error. Returns a number
+    from 0 to 20.
     """
     return 1.5
 

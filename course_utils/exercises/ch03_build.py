@@ -15,7 +15,8 @@ def train_denoiser(images, noise, n_steps):
     images: (N, 64), clean images in [0, 1], what to learn from.
     noise: sigma, the standard deviation of the noise; the check asks for 0.3.
     n_steps: how many steps of your optimizer to take; the check asks for 600.
-    Returns a torch.nn.Module with at most 40,000 weights: called with noisy images (B, 64) it gives clean ones (B, 64).
+    Returns a torch.nn.Module with at most 40,000 weights: called with noisy images (B, 64) it
+    gives clean ones (B, 64).
     """
     network = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64))
     optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)

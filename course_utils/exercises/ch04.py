@@ -7,7 +7,8 @@ from course_utils.exercises.ch04_codes import DRAW, KL, N_ACTIVE, QUANTISE
 
 
 def price_of_two_latents():
-    """After training, how many nats does the code of one image cost, its KL, in the model with two latents?
+    """After training, how many nats does the code of one image cost, its KL, in the model with
+    two latents?
 
     Returns a number of nats from 0 to 200.
     """

@@ -16,7 +16,8 @@ def bernoulli_elbo(x, logits, mu, log_var):
     """One-draw ELBO of a VAE with binary pixels.
 
     x: (B, D), zeros and ones (as floats).
-    logits: (B, D), the decoder's output for one draw of z: probability of ink = sigmoid(logits). May be large.
+    logits: (B, D), the decoder's output for one draw of z: probability of ink =
+    sigmoid(logits). May be large.
     mu, log_var: (B, L), the encoder's output.
     Returns (B,): log p(x | z) - KL(q(z|x) || N(0, I)), in nats, one per image.
     """
@@ -225,7 +226,8 @@ def _iwae_probes(generator):
 
 # --------------------------------------------------------------------------------------------------------- find the bug
 def negative_elbo(x, x_hat, mu, log_var, scale):
-    """Negative ELBO of a VAE with decoder N(x_hat, scale^2) per pixel, up to the constant D/2 log(2 pi scale^2).
+    """Negative ELBO of a VAE with decoder N(x_hat, scale^2) per pixel, up to the constant D/2
+    log(2 pi scale^2).
 
     x, x_hat: (B, D); mu, log_var: (B, L), the encoder's output.
     scale: the decoder's standard deviation, a positive number.

@@ -15,8 +15,8 @@ N_STEPS, MAX_WEIGHTS, BAR = 600, 20_000, 22.0
 def small_vae():
     """A VAE of black-and-white images of 8×8 pixels, with two latents and the prior N(0, I).
 
-    The check trains it for 600 steps on -elbo(x).mean(). Returns a torch.nn.Module with at most 20,000 weights and
-    three methods, x being (B, 64), entries 0 or 1:
+    The check trains it for 600 steps on -elbo(x).mean(). Returns a torch.nn.Module with at
+    most 20,000 weights and three methods, x being (B, 64), entries 0 or 1:
     encode(x) gives mu and log_var, each (B, 2);
     decode(z), from (B, 2), gives the logits of the pixels, (B, 64);
     elbo(x) gives (B,), in nats, from one draw of z for each image, anew at every call.

@@ -254,8 +254,9 @@ def quantise(z_e, words, decoder_gradient):
 
     z_e: (N, D), the encoder's vectors; words: (K, D), the codebook.
     decoder_gradient: (N, D), derivative of the decoder's loss by the word it was given.
-    Returns (z_q, gradient): z_q (N, D), the nearest word of each vector; gradient (N, D), derivative by z_e of
-    the decoder's loss (straight through) plus the commitment 1/4 ||z_e - sg(z_q)||^2.
+    Returns (z_q, gradient): z_q (N, D), the nearest word of each vector; gradient (N, D),
+    derivative by z_e of the decoder's loss (straight through) plus the commitment 1/4 ||z_e -
+    sg(z_q)||^2.
     """
     z_q = words[torch.cdist(z_e, words).argmin(1)]
     return z_q, decoder_gradient + 0.5 * (z_e - z_q)

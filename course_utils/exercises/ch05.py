@@ -15,7 +15,8 @@ D = torch.float64
 def critic_probability(log_p, log_q):
     """The best critic's probability that x is real.
 
-    log_p, log_q: (N,), log-densities of the data and of the fakes at N points, in nats; may be far below -1,000.
+    log_p, log_q: (N,), log-densities of the data and of the fakes at N points, in nats; may be
+    far below -1,000.
     Returns (N,): D*(x).
     """
     return torch.sigmoid(log_p - log_q)
@@ -63,9 +64,10 @@ def _critic_probes(generator):
 def gan_losses(real, fake):
     """What the critic and the generator minimise, from logits.
 
-    real, fake: (B,), the critic's logits on data and on fakes; the probability of "real" is sigmoid(logit).
-    Returns (critic, generator), two numbers in nats: the critic's mean cross-entropy -log D(x) - log(1 - D(G(z))),
-    and the mean non-saturating loss -log D(G(z)).
+    real, fake: (B,), the critic's logits on data and on fakes; the probability of "real" is
+    sigmoid(logit).
+    Returns (critic, generator), two numbers in nats: the critic's mean cross-entropy -log D(x)
+    - log(1 - D(G(z))), and the mean non-saturating loss -log D(G(z)).
     """
     return (softplus(-real) + softplus(fake)).mean(), softplus(-fake).mean()
 
@@ -127,7 +129,8 @@ def fitted_critic(real, fake):
     """Train a critic on samples and return it.
 
     real, fake: (N, 1), samples of two densities on the line, N = 8,000 each.
-    Returns a trained network (an nn.Module): called with (M, 1), it gives the logits (M,) of "real".
+    Returns a trained network (an nn.Module): called with (M, 1), it gives the logits (M,) of
+    "real".
     """
     network = nn.Sequential(MLP([1, 16, 16, 1], nn.Tanh), nn.Flatten(0))
     optimizer = torch.optim.LBFGS(network.parameters(), max_iter=100, line_search_fn="strong_wolfe")
@@ -219,8 +222,9 @@ def one_round(theta, psi, x, z):
 
     theta, psi: numbers as 0-dim tensors; fakes are theta * z, logits are psi * x.
     x, z: (B,), data and codes; the same codes are used for both steps.
-    Returns (theta, psi) after steps of size 0.1 down each player's mean loss: the critic's is the cross-entropy
-    softplus(-real) + softplus(fake), the generator's the non-saturating softplus(-fake), with the critic's new psi.
+    Returns (theta, psi) after steps of size 0.1 down each player's mean loss: the critic's is
+    the cross-entropy softplus(-real) + softplus(fake), the generator's the non-saturating
+    softplus(-fake), with the critic's new psi.
     """
     theta, psi = theta.clone().requires_grad_(), psi.clone().requires_grad_()
     fake = theta.detach() * z
@@ -286,8 +290,9 @@ def _round_probes(generator):
 
 # ---------------------------------------------------------------------------------------------------- 5.5 predict
 def growth_of_js():
-    """Data and fakes are uniform on two intervals of length 1, whose left ends are 2 apart. Now they are moved to a
-    distance of 4. By how many nats does the Jensen–Shannon divergence grow?
+    """Data and fakes are uniform on two intervals of length 1, whose left ends are 2 apart.
+    Now they are moved to a distance of 4. By how many nats does the Jensen–Shannon divergence
+    grow?
     """
     return 0.0
 
@@ -297,7 +302,8 @@ def gradient_penalty(slopes):
     """The one-centred penalty (||gradient|| - 1)^2, averaged over the batch.
 
     slopes: (B, C, H, W), the gradient of each sample's logit by that sample.
-    Returns a number: the mean over the B samples; the norm of a sample runs over all its numbers.
+    Returns a number: the mean over the B samples; the norm of a sample runs over all its
+    numbers.
     """
     return (slopes.flatten(1).norm(dim=1) - 1).square().mean()
 
@@ -350,7 +356,8 @@ def covered_modes(samples, centres, std, least):
     """How many modes have enough samples.
 
     samples: (N, 2); centres: (K, 2), the modes; std: the standard deviation of each.
-    least: how many samples within 3 std of its centre a mode needs. Modes are more than 6 std apart.
+    least: how many samples within 3 std of its centre a mode needs. Modes are more than 6 std
+    apart.
     Returns a whole number.
     """
     near = torch.cdist(samples, centres) <= 3 * std

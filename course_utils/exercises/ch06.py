@@ -20,7 +20,9 @@ def numbers(*values):
 
 # ------------------------------------------------------------------------------------------------- 6.1 another unit
 def other_unit():
-    """Lengths are written in metres, not millimetres. Does −log p of the best Gaussian "rise", "fall" or "stay"?"""
+    """Lengths are written in metres, not millimetres. Does −log p of the best Gaussian "rise",
+    "fall" or "stay"?
+    """
     return "fall"
 
 
@@ -87,7 +89,8 @@ def couple(x, shift, log_scale, backwards):
 
     x: (B, 2H). shift, log_scale: (B, H), what a network said about the first half.
     backwards: False for x to z (z_b = x_b * exp(log_scale) + shift), True for the inverse map.
-    Returns (y, log_det): y (B, 2H), and log_det (B,), log |det dy/dx| of the direction that was asked for.
+    Returns (y, log_det): y (B, 2H), and log_det (B,), log |det dy/dx| of the direction that
+    was asked for.
     """
     kept, moved = x.chunk(2, 1)
     if backwards:
@@ -291,8 +294,8 @@ def _trained_flow(model, density, side=400, reach=12.0):
 def jacobi_pass(z, guess, weight, bias):
     """All numbers of x improved at once, for a masked flow with a linear mean and scale 1.
 
-    z: (B, D). guess: (B, D), the last guess of x. weight: (D, D), strictly lower triangular. bias: (D,).
-    mu(x) = weight @ x + bias, and x = z + mu(x) is wanted.
+    z: (B, D). guess: (B, D), the last guess of x. weight: (D, D), strictly lower triangular.
+    bias: (D,). mu(x) = weight @ x + bias, and x = z + mu(x) is wanted.
     Returns the next guess: (B, D).
     """
     return z + guess @ weight.T + bias
@@ -389,8 +392,9 @@ def _bits_probes(generator):
 def first_look(x):
     """Scale and shift of each channel from a first batch.
 
-    x: (B, C, H, W). Returns (log_scale, shift), each (C,): x * exp(log_scale) + shift has mean 0 and variance 1 in
-    every channel, over the batch and all pixels (divide by the number of values, no correction).
+    x: (B, C, H, W). Returns (log_scale, shift), each (C,): x * exp(log_scale) + shift has mean
+    0 and variance 1 in every channel, over the batch and all pixels (divide by the number of
+    values, no correction).
     """
     std = x.std((0, 2, 3), correction=0)
     return -std.log(), -x.mean((0, 2, 3)) / std
@@ -439,7 +443,8 @@ def _look_probes(generator):
 def mixing_log_det(weight, height, width):
     """log |det| of a 1x1 convolution as a map of whole images.
 
-    weight: (C, C). The images have height * width pixels, each of which is multiplied by weight.
+    weight: (C, C). The images have height * width pixels, each of which is multiplied by
+    weight.
     Returns a number or a scalar tensor, in nats.
     """
     return height * width * torch.linalg.slogdet(weight).logabsdet
@@ -484,7 +489,9 @@ def _mixing_probes(generator):
 
 # ------------------------------------------------------------------------------------------------ 6.9 which is likelier
 def likelier():
-    """Over which is the mean of log q higher, the model's own "samples" or the "data", or is it the "same"?"""
+    """Over which is the mean of log q higher, the model's own "samples" or the "data", or is
+    it the "same"?
+    """
     return "data"
 
 

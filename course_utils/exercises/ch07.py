@@ -62,7 +62,8 @@ def reverse_mean(x_t, eps_hat, alpha_bar_t, alpha_bar_s):
     """Mean of q(x_s | x_t, x_0 = the guess), for a network that predicts noise.
 
     x_t, eps_hat: (B, D).
-    alpha_bar_t, alpha_bar_s: numbers, alpha_bar at t and at the earlier time s (s = t - 1 in the paper).
+    alpha_bar_t, alpha_bar_s: numbers, alpha_bar at t and at the earlier time s (s = t - 1 in
+    the paper).
     Returns (B, D).
     """
     alpha = alpha_bar_t / alpha_bar_s
@@ -114,7 +115,9 @@ def _mean_probes(generator):
 
 # --------------------------------------------------------------------------------------------------- 7.3 ten steps
 def kept_by_ten_steps():
-    """What share of the variance of N(0, 1) do ten equal DDIM steps of a linear schedule keep? A number from 0 to 1."""
+    """What share of the variance of N(0, 1) do ten equal DDIM steps of a linear schedule keep?
+    A number from 0 to 1.
+    """
     return 0.7
 
 
@@ -238,7 +241,8 @@ def build_sampler(denoise, alpha_bar):
 
     denoise(x_t, t): from x_t (B, 1) and a whole number t in 1 … T to the guess of x_0, (B, 1).
     alpha_bar: (T+1,), T = 960, from 1 down to nearly 0.
-    Returns a function from noise (B, 1) at T to samples (B, 1) at 0. The same noise gives the same samples.
+    Returns a function from noise (B, 1) at T to samples (B, 1) at 0. The same noise gives the
+    same samples.
     """
 
     def sample(x):
@@ -324,7 +328,8 @@ def _sampler_late(denoise, alpha_bar):
 def guided_x0(x_t, eps_unconditional, eps_conditional, w, alpha_bar):
     """The guess of x_0 under classifier-free guidance, in the convention of Ho & Salimans.
 
-    x_t, eps_unconditional, eps_conditional: (B, D), the network's two predictions of the noise.
+    x_t, eps_unconditional, eps_conditional: (B, D), the network's two predictions of the
+    noise.
     w: a number; w = 0 is the conditional model, w = -1 the unconditional one.
     alpha_bar: a number.
     Returns (B, D).

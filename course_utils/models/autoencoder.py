@@ -137,15 +137,19 @@ def denoising_score(denoiser, x, scale):
 class Autoencoder(nn.Module):
     """Encoder and decoder, an error, and at most one idea to make the code better.
 
-    ``corrupt(x)`` is applied before encoding while the clean x stays the target (denoising). ``penalty(x, z, encoder)``
-    returns ``(B,)`` or a scalar and is added to the loss, already weighted (sparse, contractive). ``latent_noise``: in
-    training the decoder sees the code plus noise of that standard deviation, so that neighbours of a code decode alike.
-    ``error(x, x_hat)``: ``(B,)``, :func:`squared_error` or :func:`cross_entropy`.  Taught in chapter 03.
+    ``corrupt(x)`` is applied before encoding while the clean x stays the target (denoising).
+    ``penalty(x, z, encoder)`` returns ``(B,)`` or a scalar and is added to the loss, already
+    weighted (sparse, contractive). ``latent_noise``: in training the decoder sees the code
+    plus noise of that standard deviation, so that neighbours of a code decode alike.
+    ``error(x, x_hat)``: ``(B,)``, :func:`squared_error` or :func:`cross_entropy`.
+    Taught in chapter 03.
     """
 
-    def __init__(self, encoder, decoder, corrupt=None, penalty=None, latent_noise=0.0, error=squared_error):
+    def __init__(self, encoder, decoder, corrupt=None, penalty=None, latent_noise=0.0,
+                 error=squared_error):
         super().__init__()
-        self.encoder, self.decoder, self.corrupt, self.penalty = encoder, decoder, corrupt, penalty
+        self.encoder, self.decoder = encoder, decoder
+        self.corrupt, self.penalty = corrupt, penalty
         self.latent_noise, self.error = latent_noise, error
 
     def forward(self, x):
@@ -155,12 +159,16 @@ class Autoencoder(nn.Module):
         return x_hat
 
     def loss(self, x):
-        """``{"loss", "penalty"}`` and the error by its name: summed over pixels, averaged over the batch."""
+        """``{"loss", "penalty"}`` and the error by its name: summed over pixels, averaged over
+        the batch.
+        """
         seen = x if self.corrupt is None else self.corrupt(x)
         z = self.encoder(seen)
         shaken = z + self.latent_noise * torch.randn_like(z) if self.latent_noise else z
         error = self.error(x, self.decoder(shaken)).mean()
-        penalty = x.new_zeros(()) if self.penalty is None else self.penalty(seen, z, self.encoder).mean()
+        penalty = x.new_zeros(())
+        if self.penalty is not None:
+            penalty = self.penalty(seen, z, self.encoder).mean()
         return {"loss": error + penalty, self.error.__name__: error, "penalty": penalty}
 
 

@@ -17,13 +17,15 @@ from course_utils.nn.mlp import MLP
 
 # ---------------------------------------------------------------------------------------------------------- formulas
 def lda_logits(x, means, precision, weights):
-    r"""Class scores of linear discriminant analysis: their softmax is p(y = k | x) when classes share one covariance.
+    r"""Class scores of linear discriminant analysis: their softmax is p(y = k | x) when
+    classes share one covariance.
 
-    .. math:: a_k(x) = \mu_k^\top \Sigma^{-1} x - \tfrac12 \mu_k^\top \Sigma^{-1} \mu_k + \log \pi_k
+    .. math:: a_k(x) = \mu_k^\top \Sigma^{-1} x - \tfrac12 \mu_k^\top \Sigma^{-1} \mu_k + \log
+    \pi_k
 
-    ``x (B, D)``, ``means (K, D)``, ``precision (D, D)`` the inverse covariance, ``weights (K,)``. Returns ``(B, K)``.
-    The quadratic term in x is the same for every class and cancels. (Fisher 1936; Bishop 2006, eq. 4.68-4.70.)
-    Taught in chapter 01.
+    ``x (B, D)``, ``means (K, D)``, ``precision (D, D)`` the inverse covariance, ``weights
+    (K,)``. Returns ``(B, K)``. The quadratic term in x is the same for every class and
+    cancels. (Fisher 1936; Bishop 2006, eq. 4.68-4.70.) Taught in chapter 01.
     """
     expect.floats(means, "means", "K", "D")
     expect.floats(precision, "precision", means.shape[1], means.shape[1], like=means)
@@ -60,10 +62,12 @@ def fit_class_gaussians(x, y, n_classes, *, shared=False, ridge=0.0):
 
 
 def fgsm(classifier, x, y, epsilon):
-    r"""One step along the sign of the loss gradient: :math:`x' = x + \epsilon\,\mathrm{sign}\,\nabla_x[-\log p(y|x)]`.
+    r"""One step along the sign of the loss gradient: :math:`x' = x +
+    \epsilon\,\mathrm{sign}\,\nabla_x[-\log p(y|x)]`.
 
-    ``x (B, C, H, W)`` in [0, 1], ``y (B,)``, ``epsilon`` in the same unit as a pixel. Returns images in [0, 1].
-    (Goodfellow, Shlens & Szegedy 2015, sec. 4, arXiv:1412.6572.) Taught in chapter 01.
+    ``x (B, C, H, W)`` in [0, 1], ``y (B,)``, ``epsilon`` in the same unit as a pixel. Returns
+    images in [0, 1]. (Goodfellow, Shlens & Szegedy 2015, sec. 4, arXiv:1412.6572.)
+    Taught in chapter 01.
     """
     expect.inside(expect.floats(x, "x", "B", "C", "H", "W"), "x", 0, 1)
     expect.number(epsilon, "epsilon")                    # below 0 it lowers the loss

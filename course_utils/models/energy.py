@@ -157,10 +157,12 @@ class PersistentChains:
 
 # ---------------------------------------------------------------------------------------------------------- samplers
 def langevin(energy, x, n_steps, step_size):
-    r"""Unadjusted Langevin dynamics: :math:`x \leftarrow x - \tfrac{\eta}{2}\nabla E(x) + \sqrt{\eta}\,\epsilon`.
+    r"""Unadjusted Langevin dynamics: :math:`x \leftarrow x - \tfrac{\eta}{2}\nabla E(x) +
+    \sqrt{\eta}\,\epsilon`.
 
-    ``energy: (B, d) -> (B,)``; start ``x (B, d)``. Needs the slope of E only, never Z. The samples are biased by order
-    of the step size η. (Roberts & Tweedie 1996; Welling & Teh 2011.) Taught in chapter 01, again in chapter 07.
+    ``energy: (B, d) -> (B,)``; start ``x (B, d)``. Needs the slope of E only, never Z. The
+    samples are biased by order of the step size η. (Roberts & Tweedie 1996; Welling & Teh
+    2011.) Taught in chapter 01, again in chapter 07.
     """
     expect.floats(x, "x", "B", "d")
     expect.function(energy, "energy")

@@ -45,9 +45,11 @@ def gaussian_kl(mu, log_var):
 
 
 def elbo_terms(x, encoder, decoder, prior):
-    r"""Reconstruction E_q[log p(x|z)] (one draw) and KL(q(z|x) || p(z)), each ``(B,)``, in nats.
+    r"""Reconstruction E_q[log p(x|z)] (one draw) and KL(q(z|x) || p(z)), each ``(B,)``, in
+    nats.
 
-    ELBO = reconstruction - KL  (Kingma & Welling 2014, eq. 3, arXiv:1312.6114).  Taught in chapter 04.
+    ELBO = reconstruction - KL  (Kingma & Welling 2014, eq. 3, arXiv:1312.6114).
+    Taught in chapter 04.
     """
     expect.floats(x, "x", "B", ...)
     q = encoder(x)                                       # q(z|x): batch (B,), event (L,)
@@ -191,10 +193,14 @@ class VAE(nn.Module):
         self.beta = expect.number(beta, "beta", low=0)
 
     def loss(self, x):
-        """``{"loss", "reconstruction", "kl"}``, means over the batch in nats; loss = beta * kl - reconstruction."""
+        """``{"loss", "reconstruction", "kl"}``, means over the batch in nats; loss = beta * kl
+        - reconstruction.
+        """
         expect.floats(x, "x", like=self)
-        reconstruction, kl = (term.mean() for term in elbo_terms(x, self.encoder, self.decoder, self.prior))
-        return {"loss": self.beta * kl - reconstruction, "reconstruction": reconstruction, "kl": kl}
+        terms = elbo_terms(x, self.encoder, self.decoder, self.prior)
+        reconstruction, kl = (term.mean() for term in terms)
+        loss = self.beta * kl - reconstruction
+        return {"loss": loss, "reconstruction": reconstruction, "kl": kl}
 
     def elbo(self, x):
         """One-draw estimate of the lower bound on log p(x): ``(B,)`` nats, higher is better."""

@@ -38,9 +38,11 @@ def nearest_word(z_e, words):
 
 
 def straight_through(z_e, z_q):
-    """The value of ``z_q`` with the gradient of ``z_e``: rounding that pretends to be the identity on the way back.
+    """The value of ``z_q`` with the gradient of ``z_e``: rounding that pretends to be the
+    identity on the way back.
 
-    Same shapes in and out. (Bengio, Léonard & Courville 2013, arXiv:1308.3432.) Taught in chapter 04.
+    Same shapes in and out. (Bengio, Léonard & Courville 2013, arXiv:1308.3432.)
+    Taught in chapter 04.
     """
     expect.same_shape(z_e=z_e, z_q=z_q)
     return z_e + (z_q - z_e).detach()

@@ -59,7 +59,7 @@ class MaskedConv2d(nn.Module):
 
     def forward(self, x):
         radius = self.mask.shape[-1] // 2
-        x = F.pad(x, (radius, radius, radius, 0)) if radius else x   # zeros left, right and above, none below
+        x = F.pad(x, (radius, radius, radius, 0)) if radius else x   # zeros, none below
         return F.conv2d(x, self.weight * self.mask, self.bias)
 
     def parts(self):

@@ -55,14 +55,16 @@ def tame_gradient(optimizer, loss, step, clip_norm=None):
 
 
 def steps(objective, optimizer, batches, n_steps, *, clip_norm=None, scheduler=None):
-    """Minimise ``objective(batch)`` for ``n_steps`` updates; yield a ``Record`` after each one.  Taught in chapter 01.
+    """Minimise ``objective(batch)`` for ``n_steps`` updates; yield a ``Record`` after each
+    one.  Taught in chapter 01.
 
     objective: callable, batch -> scalar tensor, or dict of scalar tensors with ``"loss"``.
-    batches: any iterable that gives at least ``n_steps`` batches.  clip_norm: largest norm of the whole gradient.
+    batches: any iterable that gives at least ``n_steps`` batches.  clip_norm: largest norm of
+    the whole gradient.
     scheduler: stepped once per update.  Stop early by leaving the ``for`` loop.
-    Errors: FloatingPointError when the loss or its gradient is not finite (the weights stay as they were before that
-    step; looking costs one wait for the device per step); ValueError when the objective returns something else, or
-    batches run out.
+    Errors: FloatingPointError when the loss or its gradient is not finite (the weights stay as
+    they were before that step; looking costs one wait for the device per step); ValueError
+    when the objective returns something else, or batches run out.
     """
     step = 0
     expect.count(n_steps, "n_steps", least=0)
@@ -70,14 +72,15 @@ def steps(objective, optimizer, batches, n_steps, *, clip_norm=None, scheduler=N
         terms = terms_of(objective(batch))
         optimizer.zero_grad()
         terms["loss"].backward()
-        tame_gradient(optimizer, terms["loss"], step, clip_norm)     # clips; stops where something is not finite
+        tame_gradient(optimizer, terms["loss"], step, clip_norm)  # stops where not finite
         optimizer.step()
         if scheduler is not None:
             scheduler.step()
         terms = {name: value.detach() for name, value in terms.items()}
         yield Record(step, terms["loss"], terms)
     if step < n_steps:
-        raise ValueError(f"batches ended after {step} of {n_steps} steps: give an endless iterable, or fewer steps")
+        raise ValueError(f"batches ended after {step} of {n_steps} steps: "
+                         "give an endless iterable, or fewer steps")
 
 
 class History(dict):

@@ -57,6 +57,8 @@ def assemble(src_path, solutions=False, wheel=None):
         problems += rule(chapter)
     problems += ledger.references(chapter, _numbers(chapter.path.parent))
     problems += rules.exercises(chapter, known)
+    if not solutions:
+        problems += rules.lines(filled)
     problems += rules.answers(filled, known)
     problems += rules.missing_names(filled)
     problems += complete.defined(filled)

@@ -113,7 +113,7 @@ def code(chapter):
 
 
 def lines(chapter):
-    """No line is longer than a page is wide."""
+    """No line is longer than a page is wide, in what a quote or an exercise fills in no more than in the source."""
     for cell in chapter.cells:
         most = LONGEST.get(cell.kind, math.inf)
         for row in cell.text.splitlines():
@@ -301,4 +301,4 @@ def missing_names(chapter):
         so_far |= bound
 
 
-OF_CELLS = (folds, widgets, code, lines, parameters)  # each takes the chapter alone
+OF_CELLS = (folds, widgets, code, parameters)  # each takes the chapter alone

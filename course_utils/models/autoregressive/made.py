@@ -22,14 +22,18 @@ from course_utils.nn.masked import MaskedLinear
 
 
 def made_masks(ranks, widths, n_params=1):
-    """Masks of all layers for inputs of the given ``ranks`` (D,), a permutation of 0 … D-1. List of (n_out, n_in).
+    """Masks of all layers for inputs of the given ``ranks`` (D,), a permutation of 0 … D-1.
+    List of (n_out, n_in).
 
-    Hidden units get ranks spread evenly over 0 … D-2. The last two masks lead to the outputs, ``n_params`` for each
-    input: from the last hidden layer, and directly from the inputs. (Germain et al. 2015, eqs. 8 and 9.)
+    Hidden units get ranks spread evenly over 0 … D-2. The last two masks lead to the outputs,
+    ``n_params`` for each
+    input: from the last hidden layer, and directly from the inputs. (Germain et al. 2015, eqs.
+    8 and 9.)
     """
     expect.order(ranks, len(ranks), "ranks")
     expect.counts((n_params, *expect.counts(widths, "widths")), "(n_params, *widths)")
-    hidden = [torch.linspace(0, len(ranks) - 2, width, device=ranks.device).round() for width in widths]
+    hidden = [torch.linspace(0, len(ranks) - 2, width, device=ranks.device).round()
+              for width in widths]
     below = [ranks, *hidden]
     masks = [after[:, None] >= before for before, after in zip(below, hidden, strict=False)]
     out = ranks.repeat_interleave(n_params)[:, None]

@@ -21,7 +21,9 @@ from course_utils.nn.masked import MaskedConv2d, MaskedRowConv2d, RowsAboveConv2
 
 
 class ResidualBlock(nn.Module):
-    """x + masked kxk(relu(x)), (B, C, H, W). It starts close to the identity, so a deep stack learns at once."""
+    """x + masked kxk(relu(x)), (B, C, H, W). It starts close to the identity, so a deep stack
+    learns at once.
+    """
 
     def __init__(self, width, size, colours=1):
         super().__init__()

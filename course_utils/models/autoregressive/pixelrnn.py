@@ -35,7 +35,8 @@ def skew(x):
     """Shift row i to the right by i places: each diagonal becomes a column. (B, C, H, W) -> (B, C, H, H + W - 1)."""
     _, _, height, width = expect.floats(x, "x", "B", "C", "H", "W").shape
     x = F.pad(x, (0, height))                                        # (B, C, H, W + H)
-    return x.flatten(2)[..., : height * (width + height - 1)].unflatten(2, (height, width + height - 1))
+    diagonals = width + height - 1
+    return x.flatten(2)[..., : height * diagonals].unflatten(2, (height, diagonals))
 
 
 def unskew(x, width):
@@ -85,7 +86,7 @@ class DiagonalLSTM(nn.Module):
         c = h = torch.zeros_like(gates[:, : gates.shape[1] // 4, :, 0])           # (B, n_out, H)
         diagonals = []
         for of_diagonal in gates.unbind(3):
-            left_and_above = self.from_state(F.pad(h, (1, 0)))       # row i hears rows i-1 (above) and i (left)
+            left_and_above = self.from_state(F.pad(h, (1, 0)))       # row i hears rows i-1 and i
             c, h = lstm_step(of_diagonal + left_and_above, c, self.colours)
             diagonals.append(h)
         return unskew(torch.stack(diagonals, 3), x.shape[3])

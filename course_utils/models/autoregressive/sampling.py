@@ -40,10 +40,12 @@ def ancestral_sample(model, n, y=None, *, uniforms=None, start=None, known=None,
 
 @torch.no_grad()
 def cached_sample(model, n, y=None, *, uniforms=None, start=None, known=None, temperature=1.0):
-    """The same samples as :func:`ancestral_sample` from the same ``uniforms``, at a small part of the cost.
+    """The same samples as :func:`ancestral_sample` from the same ``uniforms``, at a small part
+    of the cost.
 
-    ``model.start_cache(x, y)`` returns an object with ``row(i)``, called before row i, and ``pixel(j, c)``, which reads
-    what is drawn so far from ``x`` and returns the parameters of colour c of pixel (i, j), (n, P).
+    ``model.start_cache(x, y)`` returns an object with ``row(i)``, called before row i, and
+    ``pixel(j, c)``, which reads what is drawn so far from ``x`` and returns the parameters of
+    colour c of pixel (i, j), (n, P).
 
     Taught in chapter 02.
     """
@@ -54,10 +56,11 @@ def cached_sample(model, n, y=None, *, uniforms=None, start=None, known=None, te
     for i in range(height):
         cache.row(i)
         for j in range(width):
-            for c in range(channels):                                # a colour sees the colours before it: ask again
+            for c in range(channels):          # a colour sees the colours before it: ask again
                 params = cache.pixel(j, c)
                 if not keep[c][i][j]:
-                    x[:, c, i, j] = _draw(model.head, params, uniforms[:, c, i, j], temperature)
+                    u = uniforms[:, c, i, j]
+                    x[:, c, i, j] = _draw(model.head, params, u, temperature)
     return x
 
 
@@ -117,7 +120,8 @@ class ConvCache:
             return torch.addmm(self.bias, x, self.weight_beside)
         self.put(j, x)
         window = self.seen[-1][:, j : j + self.left + 1].flatten(1)  # (n, (r+1)·n_in)
-        return torch.addmm(self.above[j] if len(self.seen) > 1 else self.bias, window, self.weight_beside)
+        known = self.above[j] if len(self.seen) > 1 else self.bias
+        return torch.addmm(known, window, self.weight_beside)
 
     def put(self, j, x):
         """Remember the input at column j, (n, n_in)."""

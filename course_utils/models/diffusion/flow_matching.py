@@ -85,7 +85,9 @@ class FlowMatching(nn.Module):
         return self.network(x_t, t, y)
 
     def loss(self, batch):
-        r""":math:`\mathbb E\|(x-\epsilon) - u_\theta(x_t, t)\|^2`, summed over the event; ``batch`` is x or (x, y)."""
+        r""":math:`\mathbb E\|(x-\epsilon) - u_\theta(x_t, t)\|^2`, summed over the event;
+        ``batch`` is x or (x, y).
+        """
         x, y = expect.pair(batch)
         expect.floats(x, "x", "B", *self.shape, like=self)
         x, eps = (x - self.centre) / self.spread, torch.randn_like(x)
@@ -106,14 +108,18 @@ class FlowMatching(nn.Module):
 
 
 class Latent(nn.Module):
-    """Generate codes, decode them: ``prior`` is a model of ``encoder(x)``, both trained one after the other.
+    """Generate codes, decode them: ``prior`` is a model of ``encoder(x)``, both trained one
+    after the other.
 
-    The autoencoder is passed in and stays as it is. (Rombach et al. 2022, arXiv:2112.10752.) Taught in chapter 07.
+    The autoencoder is passed in and stays as it is. (Rombach et al. 2022, arXiv:2112.10752.)
+    Taught in chapter 07.
     """
 
     def __init__(self, encoder, decoder, prior):
         super().__init__()
-        self.encoder, self.decoder, self.prior = encoder.requires_grad_(False), decoder.requires_grad_(False), prior
+        self.encoder = encoder.requires_grad_(False)
+        self.decoder = decoder.requires_grad_(False)
+        self.prior = prior
 
     def sample(self, n, y=None, **how):
         """``(n, C, H, W)``; ``how`` is handed to the prior's sampler."""

@@ -22,10 +22,11 @@ from course_utils.nn.unet import ConvStack, UNet
 
 
 def q_sample(x_0, alpha_bar, eps):
-    r"""A draw of :math:`q(x_t|x_0)` at once, :math:`x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon`.
+    r"""A draw of :math:`q(x_t|x_0)` at once, :math:`x_t = \sqrt{\bar\alpha_t}\,x_0 +
+    \sqrt{1-\bar\alpha_t}\,\epsilon`.
 
-    ``eps``: standard normal, shaped like ``x_0``. (Ho, Jain & Abbeel 2020, eq. 4, arXiv:2006.11239.)
-    Taught in chapter 07.
+    ``eps``: standard normal, shaped like ``x_0``. (Ho, Jain & Abbeel 2020, eq. 4,
+    arXiv:2006.11239.) Taught in chapter 07.
     """
     expect.between(alpha_bar, "alpha_bar", 0, 1)
     expect.stretched(x_0=x_0, eps=eps, alpha_bar=alpha_bar)
@@ -33,7 +34,8 @@ def q_sample(x_0, alpha_bar, eps):
 
 
 def posterior(x_0, x_t, alpha_bar_t, alpha_bar_s):
-    r"""Mean and variance of :math:`q(x_s|x_t,x_0)` for an earlier time s < t; with s = t-1 the paper's
+    r"""Mean and variance of :math:`q(x_s|x_t,x_0)` for an earlier time s < t; with s = t-1 the
+    paper's
 
     .. math:: \tilde\mu = \frac{\sqrt{\bar\alpha_s}\,\beta}{1-\bar\alpha_t}\,x_0
               + \frac{\sqrt\alpha\,(1-\bar\alpha_s)}{1-\bar\alpha_t}\,x_t, \qquad
@@ -192,19 +194,22 @@ class Diffusion(nn.Module):
         return self.reading.x_0(x_t, answer, self.schedule.at(t, x_t))
 
     def loss(self, batch):
-        r"""The simplified loss :math:`\mathbb E_{t,\epsilon}\|\text{target} - \text{answer}\|^2`, t uniform in 1…T.
+        r"""The simplified loss :math:`\mathbb E_{t,\epsilon}\|\text{target} -
+        \text{answer}\|^2`, t uniform in 1…T.
 
-        Summed over the event, averaged over the batch; ``batch`` is x or (x, y). (Ho, Jain & Abbeel 2020, eq. 14.)
+        Summed over the event, averaged over the batch; ``batch`` is x or (x, y). (Ho, Jain &
+        Abbeel 2020, eq. 14.)
         """
         x, y = expect.pair(batch)
         expect.floats(x, "x", "B", *self.shape, like=self)
         x_0, eps = self.inside(x), torch.randn_like(x)
-        t = torch.randint(1, self.schedule.n_steps + 1, (len(x),), device=x.device)  # 1…T, both ends included
+        t = torch.randint(1, self.schedule.n_steps + 1, (len(x),), device=x.device)  # 1…T
         alpha_bar = self.schedule.at(t, x)
         x_t = q_sample(x_0, alpha_bar, eps)
         y = hidden(y, len(x), self.drop_label, self.network)
         answer = self.network(x_t, (t / self.schedule.n_steps).to(x.dtype), y)
-        return {"loss": (self.reading.target(x_0, eps, alpha_bar) - answer).square().flatten(1).sum(1).mean()}
+        off = self.reading.target(x_0, eps, alpha_bar) - answer
+        return {"loss": off.square().flatten(1).sum(1).mean()}
 
     def elbo(self, x, y=None, n_times=None):
         r"""A lower bound on log p(x), ``(B,)`` nats, from one draw of noise at each of T steps.

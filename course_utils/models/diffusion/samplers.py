@@ -53,11 +53,14 @@ def answered(function, x, t, name):
 def ddim(denoise, x, schedule, times, eta=0.0):
     r"""Keep the guess, mix it with the noise it implies, old and new:
 
-    .. math:: x_s = \sqrt{\bar\alpha_s}\,\hat x_0 + \sqrt{1-\bar\alpha_s-\sigma^2}\;\hat\epsilon + \sigma z, \qquad
-              \sigma^2 = \eta^2\,\frac{1-\bar\alpha_s}{1-\bar\alpha_t}\Bigl(1-\frac{\bar\alpha_t}{\bar\alpha_s}\Bigr)
+    .. math:: x_s = \sqrt{\bar\alpha_s}\,\hat x_0 +
+    \sqrt{1-\bar\alpha_s-\sigma^2}\;\hat\epsilon + \sigma z, \qquad
+              \sigma^2 =
+              \eta^2\,\frac{1-\bar\alpha_s}{1-\bar\alpha_t}
+                         \Bigl(1-\frac{\bar\alpha_t}{\bar\alpha_s}\Bigr)
 
-    η = 0 draws no noise at all: a map from x_T to x_0. η = 1 is the posterior of DDPM. (Song, Meng & Ermon 2021,
-    eqs. 12 and 16, arXiv:2010.02502.) Taught in chapter 07.
+    η = 0 draws no noise at all: a map from x_T to x_0. η = 1 is the posterior of DDPM. (Song,
+    Meng & Ermon 2021, eqs. 12 and 16, arXiv:2010.02502.) Taught in chapter 07.
     """
     expect.number(eta, "eta, 0 (no noise) to 1 (the posterior of DDPM),", 0, 1)
     yield expect.floats(x, "x", "B", ...)
@@ -150,11 +153,13 @@ def inpaint(denoise, x, schedule, times, known, where):
 
 
 def guided(unconditional, conditional, s):
-    r"""The guess pushed away from the unconditional one: :math:`\hat x_u + s\,(\hat x_c - \hat x_u)`.
+    r"""The guess pushed away from the unconditional one: :math:`\hat x_u + s\,(\hat x_c - \hat
+    x_u)`.
 
-    ``s`` = 0 ignores the label, 1 is the conditional model, above 1 exaggerates. A paper's w is ours minus 1. x_0, eps,
-    v, score and velocity may all be mixed so, because each is an affine function of the others. (Ho & Salimans 2022,
-    eq. 6, arXiv:2207.12598.) Taught in chapter 07.
+    ``s`` = 0 ignores the label, 1 is the conditional model, above 1 exaggerates. A paper's w
+    is ours minus 1. x_0, eps, v, score and velocity may all be mixed so, because each is an
+    affine function of the others. (Ho & Salimans 2022, eq. 6, arXiv:2207.12598.)
+    Taught in chapter 07.
     """
     expect.same_shape(unconditional=unconditional, conditional=conditional)
     expect.number(s, "s")

@@ -61,11 +61,13 @@ class MaskedAffine(nn.Module):
 
 
 def jacobi(layer, z, y=None, start=None):
-    r"""Guesses of :math:`x = z\,e^{s(x)}+\mu(x)`, each made from the last one, all positions at once: a generator.
+    r"""Guesses of :math:`x = z\,e^{s(x)}+\mu(x)`, each made from the last one, all positions
+    at once: a generator.
 
-    ``layer``: a :class:`MaskedAffine`; ``z (B, T, …)``; ``start``: the first guess, zeros if none. After k guesses the
-    first k positions are exact, since they depend on nothing but exact ones; so the T-th guess *is* the inverse. Leave
-    the loop when a guess stops changing. (Song et al. 2021, algorithm 1, arXiv:2002.03629.)  Taught in chapter 06.
+    ``layer``: a :class:`MaskedAffine`; ``z (B, T, …)``; ``start``: the first guess, zeros if
+    none. After k guesses the first k positions are exact, since they depend on nothing but
+    exact ones; so the T-th guess *is* the inverse. Leave the loop when a guess stops changing.
+    (Song et al. 2021, algorithm 1, arXiv:2002.03629.)  Taught in chapter 06.
     """
     expect.floats(z, "z", "B", "T", ...)
     x = torch.zeros_like(z) if start is None else expect.floats(start, "start", *z.shape)

@@ -54,10 +54,12 @@ def bounded(raw, limit):
 
 
 def affine_coupling(x, mask, shift, log_scale):
-    r"""RealNVP: :math:`z = m\odot x + (1-m)\odot(x\odot e^{s} + t)`, :math:`\log|\det| = \sum(1-m)\odot s`.
+    r"""RealNVP: :math:`z = m\odot x + (1-m)\odot(x\odot e^{s} + t)`, :math:`\log|\det| =
+    \sum(1-m)\odot s`.
 
-    ``x, shift, log_scale``: ``(B, …event)``; ``mask``: booleans that broadcast to it. Returns ``z, log_det (B,)``.
-    (Dinh, Sohl-Dickstein & Bengio 2017, eqs. 6 and 9, arXiv:1605.08803.) Taught in chapter 06.
+    ``x, shift, log_scale``: ``(B, …event)``; ``mask``: booleans that broadcast to it. Returns
+    ``z, log_det (B,)``. (Dinh, Sohl-Dickstein & Bengio 2017, eqs. 6 and 9, arXiv:1605.08803.)
+    Taught in chapter 06.
     """
     expect.same_shape(x=x, shift=shift, log_scale=log_scale)
     expect.expands(expect.booleans(mask, "mask"), "mask", *x.shape)

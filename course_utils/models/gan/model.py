@@ -42,9 +42,11 @@ class GAN(nn.Module):
         self.objective, self.penalty = loss, penalty
 
     def critic_loss(self, batch):
-        """``{"loss", "adversarial", "real", "fake"}`` and ``"penalty"`` if there is one: means over the batch.
+        """``{"loss", "adversarial", "real", "fake"}`` and ``"penalty"`` if there is one: means
+        over the batch.
 
-        "real" and "fake" are the critic's mean logits. The fakes are detached: this loss trains the critic only.
+        "real" and "fake" are the critic's mean logits. The fakes are detached: this loss
+        trains the critic only.
         """
         x, *y = batch if isinstance(batch, tuple) else (batch,)
         fake = self.draw(len(expect.floats(x, "x", like=self)), *y).detach()
@@ -54,12 +56,17 @@ class GAN(nn.Module):
         terms = {"loss": adversarial, "adversarial": adversarial, "real": real_logits.mean(),
                  "fake": fake_logits.mean()}
         if self.penalty is not None:
-            penalty = self.penalty(lambda x: self.critic(x, *(label[: len(x)] for label in y)), x, fake).mean()
+            def critic(some):             # a penalty may look at a part of the batch
+                return self.critic(some, *(label[: len(some)] for label in y))
+
+            penalty = self.penalty(critic, x, fake).mean()
             terms |= {"loss": adversarial + penalty, "penalty": penalty}
         return terms
 
     def generator_loss(self, batch):
-        """``{"loss"}``, the mean over the batch. The gradient flows through the critic into the generator."""
+        """``{"loss"}``, the mean over the batch. The gradient flows through the critic into
+        the generator.
+        """
         x, *y = batch if isinstance(batch, tuple) else (batch,)
         expect.floats(x, "x", like=self)
         with torch.no_grad():
@@ -164,17 +171,21 @@ def halvings(side):
 
 
 def dcgan_generator(n_in, shape, width, normalise=True):
-    """Codes ``(B, n_in)`` -> images ``(B, C, H, H)`` in (0, 1): transposed convolutions that double the side.
+    """Codes ``(B, n_in)`` -> images ``(B, C, H, H)`` in (0, 1): transposed convolutions that
+    double the side.
 
-    The last hidden layer has ``width`` channels, each one before it twice as many. ``normalise``: batch norm.
+    The last hidden layer has ``width`` channels, each one before it twice as many.
+    ``normalise``: batch norm.
     """
     expect.counts((n_in, width), "(n_in, width)")
     sides = halvings(square(shape)[1])[::-1]
     channels = [width * 2**k for k in reversed(range(len(sides) - 1))] + [shape[0]]
-    layers = [nn.Linear(n_in, channels[0] * sides[0] ** 2), nn.Unflatten(1, (channels[0], sides[0], sides[0]))]
+    layers = [nn.Linear(n_in, channels[0] * sides[0] ** 2),
+              nn.Unflatten(1, (channels[0], sides[0], sides[0]))]
     for n_from, n_to in pairwise(channels):
         layers += [nn.BatchNorm2d(n_from)] if normalise else []
-        layers += [nn.ReLU(), nn.ConvTranspose2d(n_from, n_to, kernel_size=4, stride=2, padding=1)]
+        layers += [nn.ReLU(),
+                   nn.ConvTranspose2d(n_from, n_to, kernel_size=4, stride=2, padding=1)]
     return nn.Sequential(*layers, nn.Sigmoid())
 
 

@@ -31,11 +31,13 @@ class Terms(NamedTuple):
 
 
 def minimax(real, fake):
-    r"""The game as it was defined: the critic maximises, the generator minimises one and the same value.
+    r"""The game as it was defined: the critic maximises, the generator minimises one and the
+    same value.
 
     .. math:: V = \log\sigma(a) + \log(1-\sigma(b))
 
-    Zero-sum: the terms add up to 0. (Goodfellow et al. 2014, eq. 1, arXiv:1406.2661.) Taught in chapter 05.
+    Zero-sum: the terms add up to 0. (Goodfellow et al. 2014, eq. 1, arXiv:1406.2661.)
+    Taught in chapter 05.
     """
     expect.stretched(real=real, fake=fake)
     value = logsigmoid(real) + logsigmoid(-fake)          # 1 - sigma(b) = sigma(-b)
@@ -43,10 +45,11 @@ def minimax(real, fake):
 
 
 def non_saturating(real, fake):
-    r"""The critic of :func:`minimax`; the generator descends :math:`-\log\sigma(b)`: no longer zero-sum.
+    r"""The critic of :func:`minimax`; the generator descends :math:`-\log\sigma(b)`: no longer
+    zero-sum.
 
-    Its gradient is large where the critic is sure of a fake. (Goodfellow et al. 2014, section 3, arXiv:1406.2661.)
-    Taught in chapter 05.
+    Its gradient is large where the critic is sure of a fake. (Goodfellow et al. 2014, section
+    3, arXiv:1406.2661.) Taught in chapter 05.
     """
     return Terms(minimax(real, fake).critic, softplus(-fake) + 0 * real)
 
@@ -94,10 +97,12 @@ def exponential(real, fake):
 
 
 def relativistic(real, fake):
-    r"""Pairs: the critic maximises :math:`\log\sigma(D(x) - D(G(z)))`, the generator the same with the roles swapped.
+    r"""Pairs: the critic maximises :math:`\log\sigma(D(x) - D(G(z)))`, the generator the same
+    with the roles swapped.
 
-    The value of the game is at most 0, and the loss minus it. (Jolicoeur-Martineau 2018, arXiv:1807.00734; Huang et
-    al. 2024, "R3GAN", arXiv:2501.05441, where f(t) = -log(1 + e^{-t}) is maximised.) Taught in chapter 05.
+    The value of the game is at most 0, and the loss minus it. (Jolicoeur-Martineau 2018,
+    arXiv:1807.00734; Huang et al. 2024, "R3GAN", arXiv:2501.05441, where f(t) = -log(1 +
+    e^{-t}) is maximised.) Taught in chapter 05.
     """
     expect.stretched(real=real, fake=fake)
     return Terms(softplus(fake - real), softplus(real - fake))
