@@ -24,10 +24,12 @@ def _tensor(*values):
 def stopping_place(sigma, length, u):
     """Where rays stop, drawn by inverting their distribution function, F(t) = 1 - T(t) = u.
 
-    sigma: (N,), the density in N intervals that follow each other, the first from 0. It is constant in each.
+    sigma: (N,), the density in N intervals that follow each other, the first from 0. It is
+    constant in each.
     length: the length of every interval.
     u: (B,), numbers in [0, 1).
-    Returns (B,): the t at which 1 - T(t) = u, and infinity where the ray passes through all N intervals.
+    Returns (B,): the t at which 1 - T(t) = u, and infinity where the ray passes through all N
+    intervals.
     """
     edges = torch.cat([sigma.new_zeros(1), (sigma * length).cumsum(0)])  # the integral of the density up to each edge
     wanted = -torch.log1p(-u)
@@ -87,7 +89,8 @@ def _stop_probes(generator):
 
 # -------------------------------------------------------------------------------- 8.2 what a little more density does
 def density_gradient(sigma, delta, colours, background):
-    """How the colour of one ray changes with the density in each of its intervals, (8.6), without autograd.
+    """How the colour of one ray changes with the density in each of its intervals, (8.6),
+    without autograd.
 
     sigma, delta: (N,), the density and the length of each interval.
     colours: (N, C), the colour in each.
@@ -154,20 +157,22 @@ def _gradient_probes(generator):
 
 # ------------------------------------------------------------------------------------------------ 8.3 three pictures
 def three_pictures():
-    """A second network gets 3 of the training pictures, and as many steps. How well will it show *those three*,
-    compared with the first network, which had to learn all of its pictures? "better" or "worse"
+    """A second network gets 3 of the training pictures, and as many steps. How well will it
+    show *those three*, compared with the first network, which had to learn all of its
+    pictures? "better" or "worse"
     """
     return "better"
 
 
 # ------------------------------------------------------------------------------------ 8.4 build a field for flatland
 def flatland_model(near, far):
-    """A model that sees rays of a flat world (z = 0), with at most 20,000 weights and 48 places on each ray.
+    """A model that sees rays of a flat world (z = 0), with at most 20,000 weights and 48
+    places on each ray.
 
     near, far: all that can be seen lies between these distances. The background is white, 1.
     Returns an nn.Module with two methods:
-    stops(rays): from rays (B, 6), origin and direction, to the probabilities (B, N) of stopping in N intervals;
-    forward(rays): from rays (B, 6) to expected colours (B, 3).
+    stops(rays): from rays (B, 6), origin and direction, to the probabilities (B, N) of
+    stopping in N intervals; forward(rays): from rays (B, 6) to expected colours (B, 3).
     Everything that can be seen lies in [-1, 1]².
     """
 

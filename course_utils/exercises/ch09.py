@@ -19,23 +19,29 @@ def _tensor(*values):
 
 # ------------------------------------------------------------------------------------------- 9.2 to 9.4 the whole table
 def smallest_distance():
-    """Which family has the smallest Fréchet distance: "autoregressive", "VAE", "GAN", "flow", "diffusion", "latent"?"""
+    """Which family has the smallest Fréchet distance: "autoregressive", "VAE", "GAN", "flow",
+    "diffusion", "latent"?
+    """
     return "latent"
 
 
 def fastest_draw():
-    """Which family draws fastest: "autoregressive", "VAE", "GAN", "flow", "diffusion", "latent"?"""
+    """Which family draws fastest: "autoregressive", "VAE", "GAN", "flow", "diffusion",
+    "latent"?
+    """
     return "VAE"
 
 
 def fewest_bits():
-    """Which has the fewest bits per dimension: "autoregressive", "VAE", "flow", "diffusion"?"""
+    """Which has the fewest bits per dimension: "autoregressive", "VAE", "flow", "diffusion"?
+    """
     return "autoregressive"
 
 
 # ------------------------------------------------------------------------------------------------------ 9.1 the copyist
 def copying_share(d_samples, d_test):
-    """How often a sample lies nearer to the training set than a test image does, ties counted half.
+    """How often a sample lies nearer to the training set than a test image does, ties counted
+    half.
 
     d_samples: (N,), distance of each sample to its nearest training image.
     d_test: (M,), the same for test images.

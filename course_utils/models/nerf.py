@@ -36,11 +36,13 @@ def survival(sigma, delta):
 
 
 def stop_weights(sigma, delta):
-    r"""Probability that a ray stops in each of its intervals, ``(..., N)``; what is left of 1 goes through.
+    r"""Probability that a ray stops in each of its intervals, ``(..., N)``; what is left of 1
+    goes through.
 
     .. math:: w_i = T_i\,(1-e^{-\sigma_i\delta_i}) = T_i - T_{i+1}
 
-    Shapes as in :func:`survival`. (Mildenhall et al. 2020, eq. 5, arXiv:2003.08934.) Taught in chapter 08.
+    Shapes as in :func:`survival`. (Mildenhall et al. 2020, eq. 5, arXiv:2003.08934.)
+    Taught in chapter 08.
     """
     return survival(sigma, delta)[..., :-1] * -torch.expm1(-sigma * delta)
 
@@ -114,7 +116,8 @@ class Field(nn.Module):
         if self.n_frequencies:
             x = positional_encoding(x, self.n_frequencies, self.base)
         raw, features = self.trunk(x).split([1, self.head[0].in_features - 3], -1)
-        return self.density(raw[..., 0]), self.head(torch.cat([features.relu(), direction], -1)).sigmoid()
+        colour = self.head(torch.cat([features.relu(), direction], -1)).sigmoid()
+        return self.density(raw[..., 0]), colour
 
 
 class Seen(NamedTuple):
@@ -145,7 +148,9 @@ class NeRF(nn.Module):
         self.n_places, self.background = n_places, background
 
     def along(self, rays, uniform):
-        """What stands along rays ``(B, 6)``: places, densities, lengths ``(B, N)`` and colours ``(B, N, 3)``."""
+        """What stands along rays ``(B, 6)``: places, densities, lengths ``(B, N)`` and colours
+        ``(B, N, 3)``.
+        """
         t, delta = places(self.near, self.far, uniform)                                # (B, N)
         x = rays[:, None, :3] + t[..., None] * rays[:, None, 3:]                       # (B, N, 3)
         sigma, colours = self.field(x, rays[:, None, 3:].expand_as(x))
