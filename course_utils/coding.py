@@ -37,10 +37,11 @@ def encode(symbols, counts):
 
     It takes ⌈-log2 p⌉ + 1 bits, where p is the product of the rounded probabilities.
     """
-    if not all(isinstance(several, list | tuple) for several in (symbols, counts)) or len(symbols) != len(counts):
-        raise ValueError(f"expected a list of symbols and one of counts, as long, got {expect.came(symbols)} and "
-                         f"{expect.came(counts)}")
-    low, width, n_bits = 0, 1, 0                                     # the interval [low, low + width) / 2^n_bits
+    lists = all(isinstance(several, list | tuple) for several in (symbols, counts))
+    if not lists or len(symbols) != len(counts):
+        raise ValueError("expected a list of symbols and one of counts, as long, "
+                         f"got {expect.came(symbols)} and {expect.came(counts)}")
+    low, width, n_bits = 0, 1, 0                # the interval [low, low + width) / 2^n_bits
     for symbol, cuts in zip(symbols, counts, strict=True):
         total = _total(cuts)
         expect.count(symbol, "a symbol", 0, len(cuts) - 1)

@@ -54,7 +54,8 @@ def elbo_terms(x, encoder, decoder, prior):
     expect.floats(x, "x", "B", ...)
     q = encoder(x)                                       # q(z|x): batch (B,), event (L,)
     z = q.rsample()                                      # reparameterised, (B, L)
-    return expect.floats(decoder(z).log_prob(x), "log p(x|z)", len(x)), kl_or_draw(q, prior(), z)
+    reconstruction = expect.floats(decoder(z).log_prob(x), "log p(x|z)", len(x))
+    return reconstruction, kl_or_draw(q, prior(), z)
 
 
 def kl_or_draw(q, p, z):

@@ -154,9 +154,12 @@ class GatedLayer(nn.Module):
 
 
 def gate(a, colours=1):
-    """tanh(half of the channels) * sigmoid(the other half), colour by colour: (B, 2n, …) -> (B, n, …)."""
+    """tanh(half of the channels) * sigmoid(the other half), colour by colour: (B, 2n, …) ->
+    (B, n, …).
+    """
     if expect.floats(a, "a", "B", "C", ...).shape[1] % (2 * expect.count(colours, "colours")):
-        raise ValueError(f"expected channels in two halves for each of {colours} colours, got {a.shape[1]}")
+        raise ValueError(f"expected channels in two halves for each of {colours} colours, "
+                         f"got {a.shape[1]}")
     signal, valve = a.unflatten(1, (colours, 2, -1)).unbind(2)
     return (torch.tanh(signal) * torch.sigmoid(valve)).flatten(1, 2)
 

@@ -32,7 +32,9 @@ def lstm_step(gates, c, colours=1):
 
 
 def skew(x):
-    """Shift row i to the right by i places: each diagonal becomes a column. (B, C, H, W) -> (B, C, H, H + W - 1)."""
+    """Shift row i to the right by i places: each diagonal becomes a column. (B, C, H, W) ->
+    (B, C, H, H + W - 1).
+    """
     _, _, height, width = expect.floats(x, "x", "B", "C", "H", "W").shape
     x = F.pad(x, (0, height))                                        # (B, C, H, W + H)
     diagonals = width + height - 1
