@@ -10,9 +10,10 @@ from course_utils.widgets.network import Decoder, pack_network
 COLOURS = plots.CLASSES.colors
 REACH = 3.5  # how far the sliders go, in prior or code standard deviations
 HOLES = {
-    "ask": "Guess first: put the knob between the clouds of dots. Which decoder still paints a readable image there?",
-    "answer": "The autoencoder was never asked about codes between its dots, so it leaves holes. The VAE decodes a "
-              "whole region for every image and pulls all regions together: little is left between. Try random code.",
+    "ask": "Guess first: press “random code” ten times with each decoder. Which draws more pictures that are no digit?",
+    "answer": "The autoencoder: nobody chose the region that its codes fill, so a random code often lands where none "
+              "lies (the line under the picture says when). A walk from one class to the next shows few holes in "
+              "either. There the codes of several classes are crowded, and the decoder draws blends.",
 }
 FACTORS = {
     "ask": "Guess first: starting from one digit, what does a small step along one latent change?",
@@ -52,8 +53,8 @@ def latent_explorer(decoders, codes, labels, *, shape=(1, 28, 28), priors=("VAE"
     for m in models:
         m |= _pictures(decode[m["name"]], start, latents)
     known = [m["name"] in priors for m in models]
-    if question is None and len(models) > 1 and any(known):
-        question = {**HOLES, "options": list(decoders), "right": known.index(True)}
+    if question is None and len(models) > 1 and any(known) and not all(known):
+        question = {**HOLES, "options": list(decoders), "right": known.index(False)}
     data = {"shape": list(shape), "models": models, "labels": labels.to(torch.int32), "latents": latents,
             "labels_of": names, "classes": [str(k) for k in range(int(labels.max()) + 1)], "reach": REACH,
             "start": start.tolist(), "question": question or FACTORS}

@@ -24,8 +24,9 @@ def posterior_lab(decoder, images, log_joint, mu, sigma, labels=None):
     a regular grid ``(G, 2)`` that returns log p(x, z) as ``(N, G)``, such as ``lambda x, grid:
     vae.log_joint_on_grid(x, model.decoder, model.prior, grid)``. ``labels``: ``(K,)``, written on the buttons.
 
-    Everything is a sum over a grid: a fine one around each posterior, which gives log p(x), and a coarse one over all
-    that q can reach, which takes over where q leaves the fine one. Taught in chapter 04.
+    It begins with a q beside the posterior; a button goes to the encoder's. Everything is a sum over a grid: a fine
+    one around each posterior, which gives log p(x), and a coarse one over all that q can reach, which takes over where
+    q leaves the fine one. Taught in chapter 04.
     """
     images = torch.as_tensor(images).detach()
     mu, sigma = (torch.as_tensor(a).detach().cpu().float() for a in (mu, sigma))
@@ -43,12 +44,14 @@ def posterior_lab(decoder, images, log_joint, mu, sigma, labels=None):
     paint = Decoder(decoder, images.shape[1:])
     paint(mu[:1])                                                                   # does it fit mu and the images?
     guess = torch.cat([mu.clamp(-REACH, REACH), sigma.clamp(0.01, WIDEST)], 1)
+    start = torch.tensor([_beside(window) for window in windows])
     bounds = [(-REACH, REACH)] * 2 + [(0.01, WIDEST)] * 2
     sliders = [Slider(name, label, *bound, round(value, 3), 0.001) for name, label, bound, value in zip(
-        ("mu1", "mu2", "s1", "s2"), ("mean μ1", "mean μ2", "width σ1", "width σ2"), bounds, guess[0].tolist(),
+        ("mu1", "mu2", "s1", "s2"), ("mean μ1", "mean μ2", "width σ1", "width σ2"), bounds, start[0].tolist(),
         strict=True)]
     nodes, weights = np.polynomial.hermite_e.hermegauss(12)
-    data = {"shape": list(images.shape[1:]), "guess": guess, "layers": pack_network(decoder), "images": images.half(),
+    data = {"shape": list(images.shape[1:]), "guess": guess, "start": start, "layers": pack_network(decoder),
+            "images": images.half(),
             "names": names, "windows": [w.data() | {"log_evidence": w.log_evidence()} for w in windows],
             "planes": [plane.data() for plane in planes],
             "reach": REACH, "nodes": nodes.tolist(), "weights": (weights / math.sqrt(2 * math.pi)).tolist()}
@@ -92,6 +95,13 @@ def _around(coarse, mu, sigma):
     low = torch.minimum(axis[inside.amin(0)], mu - 3 * sigma) - 0.08
     high = torch.maximum(axis[inside.amax(0)], mu + 3 * sigma) + 0.08
     return ((low + high) / 2).tolist(), float((high - low).max() / 2)
+
+
+def _beside(window):
+    """``[μ1, μ2, σ1, σ2]`` to begin with: a q that is seen whole, beside the posterior and wider than it."""
+    (x, y), half = window.centre, window.half
+    return [max(-REACH, min(REACH, x - 0.4 * half)), max(-REACH, min(REACH, y + 0.4 * half)),
+            *[max(0.01, min(WIDEST, 0.22 * half))] * 2]
 
 
 def _picture(paint, image, window, values):

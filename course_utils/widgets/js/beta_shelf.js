@@ -56,7 +56,7 @@ function render({ model, el }) {
       ctx.fillStyle = colour.blue; ctx.beginPath(); ctx.arc(X(r), Y(distortion[i]), 4, 0, 7); ctx.fill();
     });
     knob.place(X(rate[k]), Y(distortion[k]), `beta ${data.betas[k]}`, at);
-    title.textContent = `β = ${data.betas[k]}: a code carries ${rate[k].toFixed(1)} nats (${(rate[k] / Math.LN2).toFixed(1)} bits).`;
+    title.textContent = `β = ${data.betas[k]}: a code costs ${rate[k].toFixed(1)} nats (${(rate[k] / Math.LN2).toFixed(1)} bits).`;
     rows3[0].show(distortion[k]); rows3[1].show(rate[k]); rows3[2].show(rate[k] + distortion[k]);
   });
   return paint.stop;

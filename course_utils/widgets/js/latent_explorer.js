@@ -100,7 +100,9 @@ function render({ model, el }) {
     own.scale(dots.width / size, dots.height / size);
     own.fillStyle = "#fafbfc"; own.fillRect(0, 0, size, size);
     own.globalAlpha = 0.65;
+    let outside = 0;
     for (let i = 0; i < many; i++) {
+      outside += Math.max(Math.abs(points[i * all + a]), Math.abs(points[i * all + b])) > reach;
       own.fillStyle = course.classes[labels[i] % 10];
       own.beginPath(); own.arc(X(points[i * all + a]), Y(points[i * all + b]), 1.9, 0, 7); own.fill();
     }
@@ -112,6 +114,10 @@ function render({ model, el }) {
       own.setLineDash([4, 4]); own.beginPath(); own.arc(X(0), Y(0), r / reach * size / 2, 0, 7); own.stroke();
       own.setLineDash([]);
       own.textAlign = "left"; course.write(own, r === 1 ? "prior: 1σ" : `${r}σ`, X(r * 0.71) + 2, Y(r * 0.71) - 2);
+    }
+    if (outside) {
+      own.textAlign = "right";
+      course.write(own, `${(100 * outside / many).toFixed(1)} % of the codes lie outside`, size - 4, size - 6);
     }
     own.textAlign = "right"; course.write(own, data.labels_of[pairs[pair][0]], size - 4, Y(0) - 5);
     own.textAlign = "left"; course.write(own, data.labels_of[pairs[pair][1]], X(0) + 5, 13);

@@ -62,10 +62,10 @@ function render({ model, el }) {
     answer: "The picture gets a little better, but KL(q‖prior) contains −log σ: every halving of σ costs 0.69 nats per "
       + "latent. The best q is as wide as the posterior itself; the gap that stays is KL(q‖posterior).",
   });
-  const jump = () => course.set(model, { mu1: guess[which * 4], mu2: guess[which * 4 + 1], s1: guess[which * 4 + 2],
-    s2: guess[which * 4 + 3] });
+  const start = course.array(data.start);
+  const go = (to) => course.set(model, Object.fromEntries(["mu1", "mu2", "s1", "s2"].map((name, k) => [name, to[which * 4 + k]])));
   const pick = course.choices(data.names, (i) => {
-    which = i; heat(); jump(); paint.again();
+    which = i; heat(); go(start); paint.again();
   }, 0);
   root.append(pick);
   const body = course.node("div", { class: "columns" });
@@ -86,7 +86,7 @@ function render({ model, el }) {
   const note = course.node("p", { class: "note", style: { "margin-top": "6px" } });
   right.append(note);
   root.append(course.node("div", { class: "row", style: { margin: "6px 0 0" } },
-    course.button("encoder's q", jump), course.button("resample ε", () => { redraw(); paint.again(); }),
+    course.button("encoder's q", () => go(guess)), course.button("resample ε", () => { redraw(); paint.again(); }),
     course.button("reset", () => { which = 0; pick.mark(0); asked.reset(); heat(); redraw(); course.reset(model); paint.again(); }),
     course.node("span", { class: "note", style: { margin: "0" }, text: "Drag the ellipse by its centre or its two rims." })));
 
@@ -165,10 +165,11 @@ function render({ model, el }) {
     ctx.strokeRect(map(c[0]) - side / 2, mapY(c[1]) - side / 2, side, side);
     ctx.fillStyle = "#b37a00"; ctx.beginPath(); ctx.arc(map(mu1), mapY(mu2), 2, 0, 7); ctx.fill();
     ctx.restore();
+    const inside = (v) => clamp(v, 8, 332); // a handle of an ellipse that is larger than the pad stays in reach
     const spoken = `${mu1.toFixed(2)}, ${mu2.toFixed(2)}`;
-    centre.place(X(mu1), Y(mu2), `mean ${spoken}`, mu1);
-    wide.place(X(mu1 + 2 * s1), Y(mu2), `standard deviation ${s1.toFixed(2)}`, s1);
-    tall.place(X(mu1), Y(mu2 + 2 * s2), `standard deviation ${s2.toFixed(2)}`, s2);
+    centre.place(inside(X(mu1)), inside(Y(mu2)), `mean ${spoken}`, mu1);
+    wide.place(inside(X(mu1 + 2 * s1)), inside(Y(mu2)), `standard deviation ${s1.toFixed(2)}`, s1);
+    tall.place(inside(X(mu1)), inside(Y(mu2 + 2 * s2)), `standard deviation ${s2.toFixed(2)}`, s2);
 
     pictures.clear();
     const write = (text, x, y) => { pictures.ctx.fillStyle = colour.soft; pictures.ctx.fillText(text, x, y); };
