@@ -618,6 +618,8 @@ def test_diffusion_demos_name_what_does_not_fit():
         widgets.score_field(densities.two_bumps())
     with pytest.raises(ValueError, match="F values and P names"):
         widgets.film(torch.zeros(3, 1, 2, 1, 4, 4), values=[0, 1], axis="t", names=["x"])
+    with pytest.raises(ValueError, match="of 1 or 3 channels"):
+        widgets.film(torch.zeros(3, 1, 2, 2, 4, 4), values=[0, 1, 2], axis="t", names=["x"])
     with pytest.raises(ValueError, match="start among them"):
         widgets.film(torch.zeros(3, 1, 2, 1, 4, 4), values=[0, 1, 2], axis="t", names=["x"], start=3)
     with pytest.raises(ValueError, match="schedules of one length"):

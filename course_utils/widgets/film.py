@@ -32,11 +32,12 @@ def film(frames, *, values, axis, names, columns=8, start=0, ask=None, options=(
 
     def picture(chosen):
         k = round(chosen["moment"])
-        figure = Figure(figsize=(7, 0.5 + 7 / len(names) * sheets.shape[2] / sheets.shape[3]), layout="constrained")
+        figure = Figure(figsize=(7, 0.7 + 7 / len(names) * sheets.shape[2] / sheets.shape[3]), layout="constrained")
         for axes, sheet, name in zip(figure.subplots(1, len(names), squeeze=False)[0], sheets[k], names, strict=True):
             axes.imshow(sheet.squeeze(-1).numpy(), cmap="gray_r", vmin=0, vmax=255)
-            axes.set_title(f"{name}, {axis} = {values[k]:g}", fontsize=9)
+            axes.set_title(name, fontsize=9)
             axes.set_axis_off()
+        figure.suptitle(f"{axis} = {values[k]:g}", fontsize=10)
         return figure
 
     return Demo("film", sliders=[Slider("moment", "frame", 0, len(frames) - 1, start, 1)], data=data, picture=picture,

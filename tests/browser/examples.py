@@ -140,7 +140,7 @@ def film():
 
 def film_in_colour():
     frames = torch.rand(3, 3, 1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    return widgets.film(frames, values=[0, 120, 240], axis="azimuth in degrees", columns=1,
+    return widgets.film(frames, values=[0, 120, 240], axis="azimuth in degrees", columns=1, start=1,
                         names=["scene", "field", "depth"])
 
 

@@ -1,4 +1,4 @@
-"""Answers that students might give to the exercises of chapters 01 to 04: right ones, and wrong ones with their hint.
+"""Answers that students might give to the exercises of chapters 01 to 04 and 08: right ones, wrong ones with a hint.
 
 Written without looking at the wrong answers that the exercises themselves hold: other code for the same mistake, two
 mistakes at once, answers of the wrong form. ``WRONG`` names what the message must say, ``RIGHT`` has to pass.
@@ -13,6 +13,46 @@ from torch.nn import functional as F
 
 
 # ---------------------------------------------------------------------------------------------------------------- right
+def stop_by_walking(sigma, length, u):
+    out = torch.full_like(u, math.inf)
+    for b, wanted in enumerate((-torch.log(1 - u)).tolist()):
+        for k, s in enumerate(sigma.tolist()):
+            if wanted < s * length:
+                out[b] = k * length + wanted / s
+                break
+            wanted -= s * length
+    return out
+
+
+def stop_by_survival(sigma, length, u):
+    alive = torch.exp(-torch.cat([torch.zeros(1).to(sigma), (sigma * length).cumsum(0)]))
+    k = (alive[None] > 1 - u[:, None]).sum(1) - 1
+    inside = k < len(sigma)
+    k = k.clamp(max=len(sigma) - 1)
+    return torch.where(inside, k * length + torch.log(alive[k] / (1 - u)) / sigma[k], math.inf)
+
+
+def ray_colour(sigma, delta, colours, background):
+    alive = torch.exp(-torch.cat([torch.zeros(1).to(sigma), (sigma * delta).cumsum(0)]))
+    return (alive[:-1] - alive[1:]) @ colours + alive[-1] * background
+
+
+def gradient_by_autograd(sigma, delta, colours, background):
+    return torch.autograd.functional.jacobian(lambda s: ray_colour(s, delta, colours, background), sigma).T
+
+
+def gradient_by_loops(sigma, delta, colours, background, own=1.0, wall=1.0, back=0):
+    rows = []
+    for i in range(len(sigma)):
+        alive = torch.exp(-(sigma * delta)[: i + 1 - back].sum())
+        seen = background * torch.exp(-(sigma * delta).sum()) * wall
+        for j in range(i + 1, len(sigma)):
+            reach = torch.exp(-(sigma * delta)[:j].sum())
+            seen = seen + reach * (1 - torch.exp(-sigma[j] * delta[j])) * colours[j]
+        rows.append(delta[i] * (own * alive * colours[i] - seen))
+    return torch.stack(rows)
+
+
 def pca_by_eigenvectors(x, n_components):
     mean = x.mean(0)
     v = torch.linalg.eigh(torch.cov(x.T)).eigenvectors[:, -n_components:]
@@ -122,6 +162,10 @@ def causal_by_convolution(x, weight, bias):
 
 
 RIGHT = [
+    ("stopping_place", stop_by_walking),
+    ("stopping_place", stop_by_survival),
+    ("density_gradient", gradient_by_autograd),
+    ("density_gradient", gradient_by_loops),
     ("posterior", lambda ll, lp: (ll + lp - (ll + lp).logsumexp(1, keepdim=True)).exp()),
     ("posterior", lambda ll, lp: Categorical(logits=ll + lp).probs),
     ("posterior", lambda ll, lp: torch.stack([torch.softmax(row + lp, 0) for row in ll])),
@@ -445,4 +489,16 @@ WRONG = [
     ("quantise", words_by(euclid, 0.0), "The commitment is missing"),
     ("quantise", lambda z, w, g: (euclid(z, w).argmin(1), g), "value 1 of 2"),
     ("quantise", lambda z, w, g: words_by(euclid)(z, w, 0 * g), "goes straight through"),
+    # stopping_place
+    ("stopping_place", lambda s, n, u: stop_by_walking(s, n, 1 - u), "1 - T(t) = u asks for -log(1 - u)"),
+    ("stopping_place", lambda s, n, u: stop_by_walking(s, 1.0, u), "lengths of the intervals are missing"),
+    ("stopping_place", lambda s, n, u: (stop_by_walking(s, n, u) / n).floor() * n, "You stop at the edge"),
+    ("stopping_place", lambda s, n, u: stop_by_walking(s, n, u).clamp(max=len(s) * n), "infinity"),
+    ("stopping_place", lambda s, n, u: (s * n).cumsum(0), "log(2) / 2 = 0.347"),
+    # density_gradient
+    ("density_gradient", lambda *a: gradient_by_loops(*a, wall=0), "The background lies behind, too"),
+    ("density_gradient", lambda *a: gradient_by_loops(*a, back=1), "T_{i+1}"),
+    ("density_gradient", lambda *a: -gradient_by_loops(*a), "The sign is turned"),
+    ("density_gradient", lambda *a: gradient_by_loops(*a) / a[1][:, None], "The length of the interval is missing"),
+    ("density_gradient", lambda *a: gradient_by_loops(*a).sum(1), "shape"),
 ]  # fmt: skip

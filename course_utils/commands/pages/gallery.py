@@ -14,6 +14,7 @@ FIGURES = {
     "02": "Four half-hidden digits",
     "03": "Four rows: noisy digits",
     "04": "Left: codes fill the disc",
+    "08": "Four rows: pictures from new sides",
     "09": "The sample wall: twelve samples",
 }
 WIDTH, GAP = 620, 24  # pixels of one column, and between pictures
