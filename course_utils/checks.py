@@ -23,6 +23,10 @@ class CheckFailed(AssertionError):
     """A law did not hold."""
 
 
+class NotANumber(CheckFailed):
+    """NaN stands where numbers are compared: a law that cannot hold, and that refutes nothing."""
+
+
 def say(text):
     """Print, with "ok" for ✓ and "?" for whatever else the encoding of the output cannot hold (cp1252, gbk, ascii)."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
@@ -76,9 +80,8 @@ def close(actual, expected, *, what, rtol=1e-5, atol=1e-6):
         where = wrong.nonzero()[0].tolist()
         got, want = a[tuple(where)].item(), e[tuple(where)].item()
         place = f" at {where}" if where else ""
-        raise CheckFailed(
-            f"{what}: {int(wrong.sum())} of {a.numel()} differ; got {got:.6g}, expected {want:.6g}{place}"
-        )
+        failed = NotANumber if (a.isnan() | e.isnan()).any() else CheckFailed
+        raise failed(f"{what}: {int(wrong.sum())} of {a.numel()} differ; got {got:.6g}, expected {want:.6g}{place}")
     allowed = atol + rtol * e.double().abs()
     distance = (a.double() - e.double()).abs()
     worst = (distance / allowed.clamp_min(1e-300)).argmax()
@@ -101,12 +104,15 @@ def fails(law, *, what):
     """The claim ``what`` is false: ``law()`` returns something false or raises :class:`AssertionError`.
 
     It shows that a check can tell a wrong formula from the right one. ``what`` is a whole sentence, the claim itself:
-    "with a plus sign the gradient is the same".
+    "with a plus sign the gradient is the same". A law broken by NaN alone says nothing about the formula, so that is
+    a failure of this check.
     """
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # laws that hold on the way to the one that fails say nothing
             result = law()
         held = result is None or bool(expect.booleans(torch.as_tensor(result), "what the law returns").all())
+    except NotANumber as error:
+        raise CheckFailed(f"{what}: expected a wrong number to refute this, got NaN ({error})") from error
     except AssertionError:
         held = False
     if held:

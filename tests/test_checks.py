@@ -54,6 +54,15 @@ def test_fails_wants_a_failure_and_lets_errors_through():
         checks.fails(lambda: 1 / 0, what="an error is not a broken law")
 
 
+@pytest.mark.parametrize("law", [
+    lambda: checks.close(math.nan, 1.0, what="compared"), lambda: checks.close([1.0, math.nan], [1.0, 1.0], what=""),
+    lambda: checks.close(1.0, math.nan, what=""), lambda: checks.gradient(torch.sqrt, -torch.ones(2), 0.0, what=""),
+])
+def test_nan_refutes_nothing(law):
+    with pytest.raises(CheckFailed, match="expected a wrong number to refute this, got NaN"):
+        checks.fails(law, what="a claim")
+
+
 def test_what_holds_on_the_way_to_a_failure_says_nothing(capsys):
     checks.fails(lambda: (checks.true(True, what="first"), checks.close(1, 2, what="second")), what="both hold")
     assert capsys.readouterr().out == "✓ refuted, as it must be: both hold\n"

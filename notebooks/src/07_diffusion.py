@@ -524,7 +524,7 @@ class Exact(nn.Module):
 
 
 # %% verifies=["7.9"]
-few = schedule.log_snr_schedule(12, 8.0, -6.0)
+few = schedule.log_snr_schedule(12, 8.0, -1.0)
 x_0 = torch.tensor([-1.4, -0.8, 0.7]).double().repeat(20_000)
 path = log_ratio(few, x_0).view(-1, 3)
 model = process.Diffusion(Exact(few), few, (1,), process.X_0)

@@ -9,6 +9,8 @@ TWINS = {
         ("the noise has standard deviation β", "cell", "short.beta[t].sqrt() * torch", "short.beta[t] * torch"),
     ],
     "7.2": [
+        ("in the end the spread is 1 - ᾱ, not its root", "cell", "(1 - short.alpha_bar[50]).sqrt())",
+         "(1 - short.alpha_bar[50]))"),
         ("the noise is scaled by its variance", f"{PROCESS}:q_sample", "(1 - alpha_bar) ** 0.5 * eps",
          "(1 - alpha_bar) * eps"),
         ("the signal is scaled by its variance", f"{PROCESS}:q_sample", "alpha_bar**0.5 * x_0", "alpha_bar * x_0"),
@@ -50,6 +52,8 @@ TWINS = {
     "7.9": [
         ("twice the KL of every step", f"{PROCESS}:Diffusion.elbo", "(high - low) * step_kl",
          "2 * (high - low) * step_kl"),
+        ("the signal that is left at T costs nothing", f"{PROCESS}:Diffusion.elbo", "total = -prior_kl",
+         "total = -0 * prior_kl"),
         ("the sum begins one step late", f"{PROCESS}:Diffusion.elbo", "(high - low) * step_kl",
          "(low > 0) * step_kl"),
         ("the last step as narrow as its variance", f"{PROCESS}:last_step",
