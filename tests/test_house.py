@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "commands.pages": "files",
     "commands.lab": "files commands.doctor",
     "commands.bench": f"models data training metrics chapter widgets shipped coding recipes files {LAW} "
-                      "commands.lab commands.run",
+                      "commands.lab commands.run commands.build commands.doctor commands.release",
     "commands.release": "exercises files commands.build",
     "commands.grade": "exercises files shipped commands.build commands.doctor commands.release commands.report",
     "commands.report": "files",

@@ -260,6 +260,40 @@ def check_chromium():
     return Finding("Chromium", True, f"{browser} loads a page", needed=False)
 
 
+APPARMOR = """\
+abi <abi/4.0>,
+include <tunables/global>
+profile bwrap /usr/bin/bwrap flags=(unconfined) {
+  userns,
+}"""
+CAUSES = (  # (what bubblewrap says, what it means, what repairs it)
+    ("not found", "bubblewrap is not installed", "install it: apt-get install bubblewrap (or dnf, pacman)"),
+    ("RTM_NEWADDR", "the system lets programs make a network of their own, but not configure it (AppArmor of Ubuntu "
+     "24.04, or Docker)", None),
+    ("uid map", "ordinary users may not make namespaces (AppArmor of Ubuntu 24.04, or Docker)", None),
+    ("No permissions to create new namespace", "the system forbids namespaces to ordinary users",
+     "sysctl -w kernel.unprivileged_userns_clone=1 (as root)"),
+    ("Creating new namespace failed", "the system forbids new namespaces", None),
+    ("Can't mount proc", "the container around us hides parts of /proc", None),
+)  # fmt: skip
+REPAIR = f"""\
+on Ubuntu, as root: write this to /etc/apparmor.d/bwrap and run apparmor_parser -r /etc/apparmor.d/bwrap
+
+{APPARMOR}
+
+in Docker: docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined \
+--security-opt systempaths=unconfined …
+in Podman: podman run --security-opt unmask=ALL --security-opt label=disable …"""
+
+
+def cause(said):
+    """``(what is wrong, what repairs it)`` for what bubblewrap said."""
+    for words, meaning, repair in CAUSES:
+        if words.lower() in said.lower():
+            return f"{meaning}. It said: {said.splitlines()[-1][:300]}", repair or REPAIR
+    return f"the sandbox does not start. It said: {(said.splitlines() or ['nothing'])[-1][:300]}", REPAIR
+
+
 def check_bubblewrap():
     """Run a program inside bubblewrap, cut off from the network and other processes, as grading does."""
     fix = system_install("bubblewrap")
@@ -268,16 +302,9 @@ def check_bubblewrap():
     said = _output(["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--ro-bind", "/", "/",
                     "--proc", "/proc", "--dev", "/dev", "--", "echo", "inside"])
     if said.strip() != "inside":
-        return Finding("bubblewrap", False, f"cannot make a sandbox here: {_last_line(said) or 'no answer'}",
-                       f"{'' if is_root() else 'sudo '}sysctl -w {_namespace_switch()}", needed=False)
+        why, repair = cause(said)
+        return Finding("bubblewrap", False, f"cannot make a sandbox here: {why}", repair, needed=False)
     return Finding("bubblewrap", True, "ran a program in a sandbox", needed=False)
-
-
-def _namespace_switch():
-    """The kernel setting by which this Linux lets ordinary users make sandboxes: Ubuntu's own, or Debian's."""
-    if Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").exists():
-        return "kernel.apparmor_restrict_unprivileged_userns=0"
-    return "kernel.unprivileged_userns_clone=1"
 
 
 def _output(command, seconds=60):

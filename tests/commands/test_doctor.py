@@ -220,3 +220,12 @@ def test_a_check_that_breaks_is_a_finding_and_the_others_still_speak():
     found = list(doctor.examine((check_thing, lambda: doctor.Finding("other", True, "fine"))))
     assert [finding.works for finding in found] == [False, True]
     assert found[0].name == "thing" and "RuntimeError: no idea" in found[0].what and found[0].fix
+
+
+def test_a_system_that_forbids_sandboxes_is_named_with_its_repair(monkeypatch, tmp_path):
+    fake = tmp_path / "bwrap"
+    fake.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied'\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    finding = doctor.check_bubblewrap()
+    assert not finding.works and "AppArmor" in finding.what and "apparmor_parser" in finding.fix

@@ -37,6 +37,7 @@ BENCHMARKS = {
     "diffusion": "course_utils.commands.bench.diffusion:benchmark",
     "gan": "course_utils.commands.bench.gan:TABLE",
     "transfer": "course_utils.commands.bench.transfer:benchmark",
+    "grade": "course_utils.commands.bench.grade:benchmark",
     "widgets": "course_utils.commands.bench.latency:benchmark",
 }
 

@@ -26,6 +26,7 @@ import psutil
 
 import course_utils
 from course_utils import shipped
+from course_utils.commands.doctor import REPAIR, cause
 
 PACKAGE = Path(course_utils.__file__).resolve().parent
 HERE = Path(__file__).resolve().parent
@@ -392,40 +393,6 @@ def known_data():
 
 
 # ------------------------------------------------------------------------------------------------------------ self-test
-APPARMOR = """\
-abi <abi/4.0>,
-include <tunables/global>
-profile bwrap /usr/bin/bwrap flags=(unconfined) {
-  userns,
-}"""
-CAUSES = (  # (what bubblewrap says, what it means, what repairs it)
-    ("not found", "bubblewrap is not installed", "install it: apt-get install bubblewrap (or dnf, pacman)"),
-    ("RTM_NEWADDR", "the system lets programs make a network of their own, but not configure it (AppArmor of Ubuntu "
-     "24.04, or Docker)", None),
-    ("uid map", "ordinary users may not make namespaces (AppArmor of Ubuntu 24.04, or Docker)", None),
-    ("No permissions to create new namespace", "the system forbids namespaces to ordinary users",
-     "sysctl -w kernel.unprivileged_userns_clone=1 (as root)"),
-    ("Creating new namespace failed", "the system forbids new namespaces", None),
-    ("Can't mount proc", "the container around us hides parts of /proc", None),
-)  # fmt: skip
-REPAIR = f"""\
-on Ubuntu, as root: write this to /etc/apparmor.d/bwrap and run apparmor_parser -r /etc/apparmor.d/bwrap
-
-{APPARMOR}
-
-in Docker: docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined \
---security-opt systempaths=unconfined …
-in Podman: podman run --security-opt unmask=ALL --security-opt label=disable …"""
-
-
-def cause(said):
-    """``(what is wrong, what repairs it)`` for what bubblewrap said."""
-    for words, meaning, repair in CAUSES:
-        if words.lower() in said.lower():
-            return f"{meaning}. It said: {said.splitlines()[-1][:300]}", repair or REPAIR
-    return f"the sandbox does not start. It said: {(said.splitlines() or ['nothing'])[-1][:300]}", REPAIR
-
-
 ATTEMPTS = """
 import os, socket
 def _works(action):

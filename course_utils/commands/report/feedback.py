@@ -25,7 +25,7 @@ section h3 {{ margin: .4em 0; font-size: 1em }} section p {{ margin: .4em 0 }}
 pre {{ background: #f0f0f0; padding: .6em; overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere }}
 img {{ max-width: 100% }} table {{ border-collapse: collapse; width: 100% }}
 td, th {{ padding: .2em .8em .2em 0; text-align: left; vertical-align: top }} td.n, th.n {{ text-align: right }}
-.bar {{ background: #0072B2; height: .9em; display: inline-block; vertical-align: middle; min-width: 1px }}
+.bar {{ background: #0072B2; height: .9em; display: inline-block; vertical-align: middle }}
 .quiet {{ color: #666 }}
 @media (prefers-color-scheme: dark) {{ body {{ background: #181818; color: #ddd }}
 section {{ background: #222 }} pre {{ background: #2a2a2a }} .quiet {{ color: #999 }} img {{ background: #fff }} }}
