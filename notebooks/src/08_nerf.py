@@ -145,10 +145,11 @@ for ax in axes:
 plots.show(fig)
 # alt: Left: a low and a high bump of density, and survival falling at both. Right: the histogram of stops follows the
 # curve; the bump of the wall sits on its front.
-print(f"{T[-1]:.4f} of the rays pass through everything")
+print(f"{T[-1]:.1%} of the rays pass through everything; of those that come to the wall, "
+      f"{1 - T[1_400] / T[1_200]:.0%} stop before its middle")
 
 # %% [markdown]
-# Read the right picture: within the wall the density of stops peaks before the wall's densest place, $t=0.7$. Hardly any ray gets that far. That is how a
+# Read the right picture: within the wall the density of stops peaks before the wall's densest place, $t=0.7$. Most rays that came to the wall have stopped by then. That is how a
 # solid looks: a ray sees its front.
 #
 # ### Exercise 8.1 (2 points): draw where rays stop
@@ -442,7 +443,7 @@ for name, act in (("ReLU", F.relu), ("softplus", F.softplus)):
 titles = [f"{name}, seed {start}" + ": blank" * dead for (name, start), dead in deaths.items()]
 title = f"After {n_relu} steps"
 plots.show(plots.captioned(torch.stack(sheets), titles, columns=3, width=6.0, title=title))
-# alt: Upper row, ReLU: some pictures are white. Lower row, softplus: all three show the scene.
+# alt: Upper row, ReLU: a picture is white. Lower row, softplus: all three show the scene.
 blank = {name: sum(dead for (kind, _), dead in deaths.items() if kind == name)
          for name in ("ReLU", "softplus")}
 print(f"blank: {blank['ReLU']} of 3 with ReLU, {blank['softplus']} of 3 with softplus")
