@@ -495,6 +495,111 @@ def likelier():
     return "data"
 
 
+# ------------------------------------------------------------------------------------------- 6.10 actnorm that forgets
+def remembering_norm(n_channels):
+    """Actnorm that looks at its first batch, once, and remembers that when saved and loaded.
+
+    n_channels: C. Returns an nn.Module: x (B, C, H, W) -> (z, log_det), log_det (B,).
+    """
+    class Norm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.log_scale = nn.Parameter(torch.zeros(n_channels))
+            self.shift = nn.Parameter(torch.zeros(n_channels))
+            self.register_buffer("looked", torch.tensor(False))
+
+        def forward(self, x):
+            if not self.looked:
+                with torch.no_grad():
+                    std = x.std((0, 2, 3), correction=0)
+                    self.log_scale.copy_(-std.log())
+                    self.shift.copy_(-x.mean((0, 2, 3)) / std)
+                    self.looked.fill_(True)
+            z = x * self.log_scale.exp().view(-1, 1, 1) + self.shift.view(-1, 1, 1)
+            return z, (x.shape[2] * x.shape[3] * self.log_scale.sum()).expand(len(x))
+
+    return Norm()
+
+
+class _Norm(nn.Module):
+    """What the wrong answers share: which batches are looked at, where the numbers live, how pixels are counted."""
+
+    def __init__(self, n_channels, again=False, weights=True, pixels=True, saved=False):
+        super().__init__()
+        self.again, self.weights, self.pixels, self.saved, self.looked = again, weights, pixels, saved, False
+        first = torch.zeros(n_channels), torch.zeros(n_channels)
+        self.log_scale, self.shift = (nn.Parameter(part) for part in first) if weights else first
+        if saved:
+            self.register_buffer("mark", torch.tensor(False))
+
+    def forward(self, x):
+        known = self.mark.item() if self.saved else self.looked
+        if self.again or not known:
+            with torch.no_grad():
+                std = x.std((0, 2, 3), correction=0)
+                self.log_scale.copy_(-std.log())
+                self.shift.copy_(-x.mean((0, 2, 3)) / std)
+            self.looked = True
+            if self.saved:
+                self.mark.fill_(True)
+        z = x * self.log_scale.exp().view(-1, 1, 1) + self.shift.view(-1, 1, 1)
+        n_pixels = x.shape[2] * x.shape[3] if self.pixels else 1
+        return z, (n_pixels * self.log_scale.sum()).expand(len(x))
+
+
+def _norm_forgets(n_channels):
+    """A plain attribute is not saved with the weights. Make it a buffer: self.register_buffer("looked", …)."""
+    return _Norm(n_channels)
+
+
+def _norm_looks_again(n_channels):
+    """It looks at every batch, as batch norm does: then z of an image depends on its neighbours. Look once."""
+    return _Norm(n_channels, again=True)
+
+
+def _norm_saves_nothing(n_channels):
+    """Scale and shift are weights: make them nn.Parameter, or they are neither trained nor saved."""
+    return _Norm(n_channels, weights=False, saved=True)
+
+
+def _norm_one_pixel(n_channels):
+    """The same scale acts at each of H × W pixels: multiply the sum of log_scale by their number."""
+    return _Norm(n_channels, pixels=False, saved=True)
+
+
+def _norm_trial(build, generator):
+    norm = build(2)
+    if not isinstance(norm, nn.Module):
+        yield Finding("it returns an nn.Module", False, f"It returned a {type(norm).__name__}.", "")
+        return
+    first, second = (shift + 3 * torch.randn(8, 2, 3, 3, generator=generator) for shift in (5.0, -1.0))
+    with torch.no_grad():
+        z, log_det = norm(first)
+    off = max(z.mean((0, 2, 3)).abs().max().item(), (z.var((0, 2, 3), correction=0) - 1).abs().max().item())
+    yield Finding("the first batch comes out with mean 0 and variance 1", off < 1e-3, f"It is off by {off:.3g}.",
+                  "log_scale is minus log std, shift is minus mean / std, for each channel.")
+    with torch.no_grad():
+        kept = norm(second)[0]
+        norm(first)
+        same = (norm(second)[0] - kept).abs().max().item() + (norm(second[:2])[0] - kept[:2]).abs().max().item()
+    yield Finding("later batches change nothing", same < 1e-4, f"The same images came out {same:.3g} apart.",
+                  _norm_looks_again.__doc__)
+    jacobian = torch.autograd.functional.jacobian(lambda v: norm(v[None])[0].flatten(), first[0])
+    exact = torch.linalg.slogdet(jacobian.reshape(18, 18)).logabsdet.item()
+    yield Finding("log_det is that of whole images", abs(exact - log_det[0].item()) < 1e-2,
+                  f"It says {log_det[0].item():.2f}, autograd {exact:.2f}.",
+                  _norm_one_pixel.__doc__)
+    names = [name for name, _ in norm.named_parameters()]
+    yield Finding("scale and shift are weights that can be trained", len(names) >= 2, f"Its weights: {names}.",
+                  _norm_saves_nothing.__doc__)
+    loaded = build(2)
+    loaded.load_state_dict(norm.state_dict())
+    with torch.no_grad():
+        apart = (loaded(second)[0] - kept).abs().max().item()
+    yield Finding("saved and loaded, it answers as before", apart < 1e-4,
+                  f"After loading, the same images came out {apart:.3g} apart.", _norm_forgets.__doc__)
+
+
 EXERCISES = (
     Exercise("6.1", 1, other_unit, kind="predict", options=("rise", "fall", "stay"),
              reason="A density is probability per length. The numbers shrink by 1,000, so all the mass lies within a "
@@ -518,4 +623,6 @@ EXERCISES = (
     Exercise("6.9", 1, likelier, kind="predict", options=("samples", "data", "same"),
              reason="The difference is H(p) + KL(p‖q) − H(q). The broad model has so much entropy of its own that its "
                     "samples lie where its density is low, while the data sit at its top."),
+    Exercise("6.10", 2, remembering_norm, kind="build", trial=_norm_trial,
+             wrong=(_norm_forgets, _norm_looks_again, _norm_saves_nothing, _norm_one_pixel)),
 )

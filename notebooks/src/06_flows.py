@@ -1382,6 +1382,43 @@ with training.evaluating(model):
     checks.true(that["independent pixels"] > floors["independent pixels"].max(),
                 what="under independent pixels no image is likelier")
 
+# %% [markdown] tags=["fold"]
+# ### Going deeper: an actnorm that forgets
+# A bug that no training curve shows: while the notebook is open all is well. The weights are saved, loaded on another day,
+# and the first batch of *test* images sets scale and shift anew.
+#
+# #### Exercise 6.10 (2 points): find the bug
+# The layer below forgets. Repair it, so that it looks at its first batch, once, and still knows that after its weights
+# were saved and loaded.
+
+# %% exercise="6.10"
+def remembering_norm(n_channels):
+    """Actnorm that looks at its first batch, once, and remembers that when saved and loaded.
+
+    n_channels: C. Returns an nn.Module: x (B, C, H, W) -> (z, log_det), log_det (B,).
+    """
+    class Norm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.log_scale = nn.Parameter(torch.zeros(n_channels))
+            self.shift = nn.Parameter(torch.zeros(n_channels))
+            self.looked = False
+
+        def forward(self, x):
+            if not self.looked:
+                with torch.no_grad():
+                    std = x.std((0, 2, 3), correction=0)
+                    self.log_scale.copy_(-std.log())
+                    self.shift.copy_(-x.mean((0, 2, 3)) / std)
+                    self.looked = True
+            z = x * self.log_scale.exp().view(-1, 1, 1) + self.shift.view(-1, 1, 1)
+            return z, (x.shape[2] * x.shape[3] * self.log_scale.sum()).expand(len(x))
+
+    return Norm()
+
+# %% tags=["check"]
+check("6.10", remembering_norm)
+
 # %% [markdown]
 # ## 6.6 All families on one table
 #
