@@ -85,7 +85,9 @@ class Nursery:
         command = [sys.executable, "-s", "-m", "course_utils.commands.grade.inside", str(theirs.fileno())]
         if not self.unsafe:
             command = [*bubblewrap(course, self.lines), "--", *command]
-        environment = variables(str(course)) if self.unsafe else None
+        scratch = self.folder / "scratch"
+        scratch.mkdir(exist_ok=True)
+        environment = variables(str(course), str(scratch)) if self.unsafe else None
         try:
             self.process = subprocess.Popen(
                 command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment,
@@ -338,10 +340,10 @@ def _copy_course(course):
         shutil.copy(HERE / name, inside / name)
 
 
-def variables(course):
+def variables(course, scratch=SCRATCH):
     """The whole environment of what runs in the sandbox."""
-    home = f"{SCRATCH}/home"
-    return {"PATH": "/usr/bin:/bin", "HOME": home, "TMPDIR": SCRATCH, "USER": "student", "LANG": "C.UTF-8",
+    home = f"{scratch}/home"
+    return {"PATH": "/usr/bin:/bin", "HOME": home, "TMPDIR": scratch, "USER": "student", "LANG": "C.UTF-8",
             "PYTHONPATH": course, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1", "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1", "MPLCONFIGDIR": home, "IPYTHONDIR": f"{home}/ipython",
             "MPLBACKEND": "module://matplotlib_inline.backend_inline", "JUPYTER_RUNTIME_DIR": home,
