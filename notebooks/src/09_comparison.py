@@ -49,8 +49,7 @@ print(f"budget {budget} on {device}: {len(data.train):,} training images of {dat
 # ## 9.1 Six answers to one question
 #
 # How can a computer hold a distribution over images? Six families, six answers. What each grants by construction can
-# be
-# said before anything is trained.
+# be said before anything is trained.
 #
 # | family | what it learns | $p(x)$ | code of a given image | steps to draw one |
 # |---|---|---|---|---|
@@ -65,22 +64,19 @@ print(f"budget {budget} on {device}: {len(data.train):,} training images of {dat
 #
 # ### The rules of the comparison
 # 1. **One budget.** Each family gets the same processor seconds on one thread. How many steps that is was fixed
-#    *before*
-#    the runs, by a pilot. Steps and seconds are both shown.
+#    *before* the runs, by a pilot. Steps and seconds are both shown.
 # 2. **Recipes of the course.** Each model is the one of its chapter, with its learning rate and schedule, not a weak
 #    copy.
 # 3. **One judge.** The same features, the same real images, the same number of samples.
-# 4. **Three seeds**, each with training data of its own. The spread is shown. The whole table was then made a *second*
-#    time with three other seeds, and what this chapter says has to hold in both.
+# 4. **Three seeds**, each with training data of its own. The spread is shown. The whole table was then made a
+#    *second* time with three other seeds, and what this chapter says has to hold in both.
 # 5. **Two data sets, never mixed in one column.** Pictures and distances are about handwriting. Likelihoods are about
-#    the
-#    8×8 digits with 17 grey levels, where all score the same discrete images.
+#    the 8×8 digits with 17 grey levels, where all score the same discrete images.
 # 6. **Told or not told.** A model that is told the label solves an easier problem. Such models stand in a table of
 #    their own.
 #
 # Ten seconds of one thread are little. This is a comparison of what is learned *quickly*, and section 9.6 asks what
-# more time
-# would change.
+# more time would change.
 
 # %%
 n_judged = {"smoke": 100, "class": 1_000, "full": 1_000}[budget]
@@ -97,19 +93,15 @@ for name, (mean, spread) in judge.floors.items():
 # ### The floor
 # Two sets of *real* images have a Fréchet distance above zero. How large? Let the features be $D$ independent numbers
 # of variance 1, and draw two sets of $n$. The two means differ by a vector with variance $\frac2n$ in each of $D$
-# places:
-# together $\frac{2D}n$. The two covariances differ by a symmetric matrix $\Delta$, and for small $\Delta$ the trace
-# term is
-# $\frac14\|\Delta\|^2$. A variance estimated from $n$ points has variance $\frac2n$, a covariance $\frac1n$; a
-# difference of
-# two such numbers twice that. Over $D$ diagonal and $D(D-1)$ other entries:
+# places: together $\frac{2D}n$. The two covariances differ by a symmetric matrix $\Delta$, and for small $\Delta$ the
+# trace term is $\frac14\|\Delta\|^2$. A variance estimated from $n$ points has variance $\frac2n$, a covariance
+# $\frac1n$; a difference of two such numbers twice that. Over $D$ diagonal and $D(D-1)$ other entries:
 # $\frac14\big[\frac{4D}n+\frac{2D(D-1)}n\big]=\frac{D(D+1)}{2n}$. So
 #
 # $$ \mathbb E\,F_\text{real, real} \approx \frac{2D}{n}+\frac{D(D+1)}{2n} = \frac{D(D+5)}{2n} . \tag{9.1} $$
 #
 # The floor falls like $1/n$ and grows like $D^2$. Therefore a Fréchet distance without its $n$ means nothing, and we
-# quote its
-# ratio to the floor.
+# quote its ratio to the floor.
 
 # %% verifies=["9.1"]
 n_dims, n_points = 6, 2_000
@@ -125,18 +117,14 @@ checks.monte_carlo(half[:, None] / 4, torch.tensor([floor]),
 # %% [markdown]
 # ### Copies
 # A program that stores the training images and hands them out has no reason to fear any distance. What gives it away
-# is that its
-# samples lie *too near* to the training set. Let $d(x)$ be the distance of $x$ to the nearest training image. Compare
-# a sample with a
-# test image, which nobody trained on (Meehan, Chaudhuri and Dasgupta 2020):
+# is that its samples lie *too near* to the training set. Let $d(x)$ be the distance of $x$ to the nearest training
+# image. Compare a sample with a test image, which nobody trained on (Meehan, Chaudhuri and Dasgupta 2020):
 #
 # $$ C = P\big(d(x_\text{sample}) < d(x_\text{test})\big)+\tfrac12P\big(d(x_\text{sample}) = d(x_\text{test})\big) . \tag{9.2} $$
 #
 # If samples come from the true distribution, sample and test image are exchangeable, and $C=\frac12$ by symmetry.
-# Copies have $d=0$
-# and $C=1$. Below ½, samples are *farther* from the training data than new data are: the model misses where data lie.
-# So ½ is
-# best, and both sides are bad for different reasons.
+# Copies have $d=0$ and $C=1$. Below ½, samples are *farther* from the training data than new data are: the model
+# misses where data lie. So ½ is best, and both sides are bad for different reasons.
 
 # %% verifies=["9.2"]
 bank, fresh = torch.randn(2, 30, 2, dtype=torch.float64)
@@ -165,13 +153,10 @@ check("9.1", copying_share)
 # %% [markdown]
 # ### Factors
 # Handwriting was drawn from known factors. So one can ask something no distance between features asks: *do samples
-# have the right
-# distribution of slant, width and pressure?* A small network reads the three from an image; it is trained on images
-# whose factors are
-# known, and reads samples and real images with the same mistakes. On a line, how far apart two distributions are has
-# a plain meaning: how far must each point be
-# moved, on average, to turn one into the other? The best plan keeps the order, so it is the area between the two
-# cumulative functions:
+# have the right distribution of slant, width and pressure?* A small network reads the three from an image; it is
+# trained on images whose factors are known, and reads samples and real images with the same mistakes. On a line, how
+# far apart two distributions are has a plain meaning: how far must each point be moved, on average, to turn one into
+# the other? The best plan keeps the order, so it is the area between the two cumulative functions:
 #
 # $$ W_1 = \frac1N\sum_i\big|a_{(i)}-b_{(i)}\big| = \int\big|F_a(u)-F_b(u)\big|\,\mathrm du . \tag{9.3} $$
 #
@@ -198,17 +183,15 @@ if judge.factor_reader is not None:
 
 # %% [markdown]
 # Width is read worst: an untidy hand changes it, and the image does not say whether the hand or the factor did. That
-# is no fault of the
-# comparison, since samples and real images are read alike; but a model could go wrong in what the reader does not see.
+# is no fault of the comparison, since samples and real images are read alike; but a model could go wrong in what the
+# reader does not see.
 #
 # ### Baselines
 # Four rows that learn nothing worth the name. **Independent pixels** and their **mixture** over the ten classes are
-# chapter 02's floors. **The training set
-# itself** and **one image a class** are a memoriser and a collapser: each must lose in some column, or the table is
-# worthless. In the
-# table also stand density and coverage (chapter 05), the kernel distance, and sharpness (chapter 05) over that of
-# test images. The kernel distance is unbiased, so by chance it can fall
-# below zero; its floor is the mean *size* of what chance gives.
+# chapter 02's floors. **The training set itself** and **one image a class** are a memoriser and a collapser: each
+# must lose in some column, or the table is worthless. In the table also stand density and coverage (chapter 05), the
+# kernel distance, and sharpness (chapter 05) over that of test images. The kernel distance is unbiased, so by chance
+# it can fall below zero; its floor is the mean *size* of what chance gives.
 
 # %%
 def run(name, n_steps=None):
@@ -250,8 +233,7 @@ record(copies_copying=mine["copies"]["copying"],
 # ## 9.3 Your own row
 #
 # Now six models. At the class budget each gets twice the table's steps: twenty seconds instead of ten. The numbers of
-# steps were found once by `course bench family_costs`, which times a step
-# of each family in turns.
+# steps were found once by `course bench family_costs`, which times a step of each family in turns.
 
 # %%
 share = {"smoke": 0.01, "class": 2, "full": 20}[budget]
@@ -361,9 +343,8 @@ for table in means:
 
 # %% [markdown]
 # **The likelihood column** is about the other data set, the 8×8 digits. It is empty by design for the GAN, for flow
-# matching on codes, and for
-# the two baselines that hand out images: none of them has a $p(x)$ of pixels. A *bound* may only be compared
-# downwards: the true number of that model is at most what stands there.
+# matching on codes, and for the two baselines that hand out images: none of them has a $p(x)$ of pixels. A *bound*
+# may only be compared downwards: the true number of that model is at most what stands there.
 
 # %%
 digits = {row["name"]: row for row in shipped.results("digits17.json")["rows"]}
@@ -413,17 +394,14 @@ for mean in means:
 # ## 9.5 Reading the table
 #
 # **No column alone.** The memoriser wins the distances, and loses one column. The collapser has crisp images, and
-# loses coverage. Independent
-# pixels have a higher *density* than the GAN: their grey clouds lie in the middle of the features, where many balls
-# overlap. Every number can be pleased by
-# something that nobody wants, which is why there are seven. All six that were trained have data copying below ½:
-# their samples are still farther from the training images than new images are.
+# loses coverage. Independent pixels have a higher *density* than the GAN: their grey clouds lie in the middle of the
+# features, where many balls overlap. Every number can be pleased by something that nobody wants, which is why there
+# are seven. All six that were trained have data copying below ½: their samples are still farther from the training
+# images than new images are.
 #
 # **Do the measures agree?** Rank the six families by each column and correlate the ranks. With ranks $r_i$ and $s_i$
-# of $N$ rows,
-# no ties, and $d_i=r_i-s_i$, Spearman's correlation is the ordinary correlation of ranks. Both have mean
-# $\frac{N+1}2$ and
-# variance $\frac{N^2-1}{12}$, and $\sum d_i^2=\sum r_i^2+\sum s_i^2-2\sum r_is_i$, so
+# of $N$ rows, no ties, and $d_i=r_i-s_i$, Spearman's correlation is the ordinary correlation of ranks. Both have mean
+# $\frac{N+1}2$ and variance $\frac{N^2-1}{12}$, and $\sum d_i^2=\sum r_i^2+\sum s_i^2-2\sum r_is_i$, so
 #
 # $$ \rho = \frac{\mathrm{Cov}(r,s)}{\mathrm{Var}(r)} = 1-\frac{6\sum_i d_i^2}{N(N^2-1)} . \tag{9.4} $$
 
@@ -476,10 +454,9 @@ for matrix in agreement:
 
 # %% [markdown]
 # The two distances agree, and so does a measure that knows nothing of features: the factors. Sharpness goes *against*
-# density. A blurred digit is nobody's
-# digit and lies in the middle of many; a sharp one that is slightly wrong lies alone. So a paper that reports one
-# column has chosen a winner with it.
-# (With six rows, chance alone gives a correlation beyond ±0.8 once in seventeen cases.)
+# density. A blurred digit is nobody's digit and lies in the middle of many; a sharp one that is slightly wrong lies
+# alone. So a paper that reports one column has chosen a winner with it. (With six rows, chance alone gives a
+# correlation beyond ±0.8 once in seventeen cases.)
 #
 # ### Exercise 9.5 (2 points): do two columns agree?
 # Write `spearman` for columns without ties.
@@ -492,8 +469,7 @@ check("9.5", spearman)
 # %% [markdown]
 # ### One failure of each family
 # Where does each go wrong? Above, the measures in which it comes last or last but one of the six; below, of your own
-# samples those that lie
-# farthest from every real image, in features.
+# samples those that lie farthest from every real image, in features.
 
 # %%
 weak = {name: set(measures) for name in learned}
@@ -532,9 +508,8 @@ plots.show(figure)
 # ## 9.6 Quality against seconds
 #
 # What is a second worth? Two kinds of seconds count: of training, paid once, and of drawing, paid for every image. A
-# row is **unbeaten** if no other row is at least
-# as good in both and better in one. Only unbeaten rows are worth considering, whatever a second costs you: they are
-# the *frontier*.
+# row is **unbeaten** if no other row is at least as good in both and better in one. Only unbeaten rows are worth
+# considering, whatever a second costs you: they are the *frontier*.
 
 # %%
 unbeaten_in = {}
@@ -594,12 +569,9 @@ for mean in means:
 
 # %% [markdown]
 # The lines cross. With a quarter of the steps (one seed) the autoregressive model is the last of six, with all of
-# them the second.
-# (Below the class budget your rows had fewer steps and fewer images than the table's.) A curve that still falls
-# steeply says that the
-# ranking at ten seconds is not that of
-# a thousand. That is the honest limit of every table of this kind, ours included: *it ranks recipes at a budget, not
-# ideas.*
+# them the second. (Below the class budget your rows had fewer steps and fewer images than the table's.) A curve that
+# still falls steeply says that the ranking at ten seconds is not that of a thousand. That is the honest limit of
+# every table of this kind, ours included: *it ranks recipes at a budget, not ideas.*
 #
 # ### Exercise 9.6 (2 points): the frontier
 # Write `frontier`: from a table of costs to the rows that nobody beats.
@@ -688,29 +660,25 @@ for mean in means:
 
 # %% [markdown]
 # * *A VAE blurs.* It does, and flow matching on codes blurs more: its decoder is trained on the same kind of loss,
-#   for a quarter
-#   of the time. Blur comes from a decoder that answers with a mean, in whatever family it is put to use.
+#   for a quarter of the time. Blur comes from a decoder that answers with a mean, in whatever family it is put to
+#   use.
 # * *A GAN is unstable.* Its distance does vary most from seed to seed, in relative terms, in both tables. But with R1
-#   and averaged weights no run collapsed: the
-#   least coverage of all six runs is far above that of one image a class. (A spread from three seeds is itself
-#   uncertain. That it comes out so twice says more than its size.)
+#   and averaged weights no run collapsed: the least coverage of all six runs is far above that of one image a class.
+#   (A spread from three seeds is itself uncertain. That it comes out so twice says more than its size.)
 # * *Autoregressive models draw slowly.* Hundreds of times the VAE's seconds, though each pixel is computed only once
-#   (chapter 02's cache). The slowest? Pixel
-#   diffusion with only twelve calls is in the same range, and the two tables do not agree on which of them is slower.
+#   (chapter 02's cache). The slowest? Pixel diffusion with only twelve calls is in the same range, and the two tables
+#   do not agree on which of them is slower.
 # * *Flows are parallel.* One pass, so they are fast for models with a likelihood. At ten seconds this one has hardly
-#   left its start,
-#   which was independent pixels. Fast, and not yet worth drawing.
+#   left its start, which was independent pixels. Fast, and not yet worth drawing.
 # * *Diffusion is best.* Not in pixels in ten seconds. What won in print had thousands of times this budget. In a
-#   latent
-#   space the same idea is near the front already: there, ten seconds are enough for 32 numbers.
+#   latent space the same idea is near the front already: there, ten seconds are enough for 32 numbers.
 #
 # ## 9.8 Memory and privacy
 #
 # Does a model give its training images away? In the table the trained families have data copying below ½: after ten
-# seconds nobody has learned anything by heart. This is no general
-# absolution. Models that are trained for long on few images do copy (chapter 07: a perfect fit *is* a copyist), and
-# large diffusion models have returned photographs of real people
-# from their training sets. And $C$ is an average. Let one sample in fifty be a copy:
+# seconds nobody has learned anything by heart. This is no general absolution. Models that are trained for long on few
+# images do copy (chapter 07: a perfect fit *is* a copyist), and large diffusion models have returned photographs of
+# real people from their training sets. And $C$ is an average. Let one sample in fifty be a copy:
 
 # %%
 with_copies = drawings["latent"].clone()
@@ -725,19 +693,17 @@ checks.true((gap < 1e-4).sum() >= n_copies, what="looking for equal images finds
 
 # %% [markdown]
 # So whoever cares for privacy looks at the *nearest pairs*, one by one, and not at a mean. And whoever needs a
-# guarantee has to build it into training (differential privacy), since
-# no test of samples can give one: the copy might come with the next draw. Three more honest words. *Likelihood* leaks
-# as well: an image with a much higher $p(x)$ than
-# its neighbours was probably trained on. A *small* model cannot store much, but it can store the rare images. And a
-# model that has no code and no density (the GAN) is no safer: it can be asked for samples.
+# guarantee has to build it into training (differential privacy), since no test of samples can give one: the copy
+# might come with the next draw. Three more honest words. *Likelihood* leaks as well: an image with a much higher
+# $p(x)$ than its neighbours was probably trained on. A *small* model cannot store much, but it can store the rare
+# images. And a model that has no code and no density (the GAN) is no safer: it can be asked for samples.
 #
 # ## 9.9 Told the label
 #
 # The other table. Here the label is given, in training and in drawing. Two columns exist only here. **Obeyed**: does
-# a classifier read the label that was asked for? **Accuracy score**: train a
-# small classifier on samples *only* and try it on real test images (Ravuri and Vinyals 2019). It asks whether the
-# samples could replace the data for one purpose. The
-# training set's own value is the ceiling of so short a training.
+# a classifier read the label that was asked for? **Accuracy score**: train a small classifier on samples *only* and
+# try it on real test images (Ravuri and Vinyals 2019). It asks whether the samples could replace the data for one
+# purpose. The training set's own value is the ceiling of so short a training.
 
 # %%
 TOLD = [*COLUMNS, "obeyed", "accuracy_score"]
@@ -761,18 +727,16 @@ for mean, _ in told:
 
 # %% [markdown] defines=["9.5"]
 # One image a class obeys nearly always and teaches little: obedience without variety. So this column also needs the
-# others beside it. The PixelCNN hardly listens: after ten
-# seconds it knows which dot follows which, and that needs no label. (Chapter 02's was trained for far longer.) Do not
-# compare across the two tables: being told is help.
+# others beside it. The PixelCNN hardly listens: after ten seconds it knows which dot follows which, and that needs no
+# label. (Chapter 02's was trained for far longer.) Do not compare across the two tables: being told is help.
 #
 # ## 9.10 Which one, then?
 #
 # That depends on what you want, and now each wish has a column. *Likelihood*: bits per dimension on the digits.
-# *Closeness*: the Fréchet distance. *Sharpness*: as near to that of real images as possible.
-# *Coverage*. *Speed*: seconds to draw. *Editing*: is there a code for a given image? Each criterion gives a family
-# the share of the others that it beats (a tie counts half, and a family without a likelihood is beaten by all that
-# have one);
-# "editing" is 1 or 0. With weights $w_k$ the score is
+# *Closeness*: the Fréchet distance. *Sharpness*: as near to that of real images as possible. *Coverage*. *Speed*:
+# seconds to draw. *Editing*: is there a code for a given image? Each criterion gives a family the share of the others
+# that it beats (a tie counts half, and a family without a likelihood is beaten by all that have one); "editing" is 1
+# or 0. With weights $w_k$ the score is
 #
 # $$ S_i=\frac{\sum_k w_k\,s_{ik}}{\sum_k w_k} . \tag{9.5} $$
 
@@ -813,13 +777,11 @@ widgets.ranking(list(learned), [*criteria, "editing"], scores, question={
 # %% [markdown]
 # ### A guide, tied to the columns
 # * **You need $p(x)$**: to compress, to find outliers, to compare models by their surprise. *Autoregressive*: exact,
-#   and the fewest bits on the
-#   digits. Diffusion comes next there, but only as a bound. You pay when drawing.
+#   and the fewest bits on the digits. Diffusion comes next there, but only as a bound. You pay when drawing.
 # * **You need the code of a given image, and speed**: *VAE*. One pass each way, and no other draws so fast. You pay
 #   in sharpness.
 # * **You need many sharp images quickly and nothing else**: *GAN*, with R1: unbeaten in seconds and sharpness. You
-#   get no $p(x)$, no code, and less
-#   coverage.
+#   get no $p(x)$, no code, and less coverage.
 # * **You need both directions exactly**: *flow*. Here in pixels it was the slowest to learn. In few dimensions
 #   (chapter 06) it is hard to beat.
 # * **You have time to train and to draw, or want to steer with guidance and fill holes**: *diffusion*, in pixels if
@@ -828,14 +790,12 @@ widgets.ranking(list(learned), [*criteria, "editing"], scores, question={
 #   longer first.
 #
 # Two rules hold for all of them. Tell the model the label, if you have labels. And before you choose, make a table
-# like this one on *your* data: the
-# order changes with the data, the budget and the size.
+# like this one on *your* data: the order changes with the data, the budget and the size.
 
 # %% [markdown]
 # ### Exercise 9.7 (4 points): build a new row
 # Write `new_row`: from images to a function that draws new ones, good enough to beat independent pixels by half in
-# the Fréchet distance, without being a copyist and without collapsing.
-# It need not be a network.
+# the Fréchet distance, without being a copyist and without collapsing. It need not be a network.
 
 # %% exercise="9.7"
 
@@ -860,8 +820,8 @@ record(own_best_frechet=min(mine[name]["frechet"] for name in learned),
 # * "The best model" has a hidden weight for each wish. Choose your own.
 #
 # **The question this leaves** is no longer about a family. You can now read a paper on a model that did not exist
-# when this was written, and ask: what is
-# $p(x)$ here, exact, bounded, or absent? Where is the code? What does a sample cost? And measured against which floor?
+# when this was written, and ask: what is $p(x)$ here, exact, bounded, or absent? Where is the code? What does a
+# sample cost? And measured against which floor?
 
 # %% tags=["check"]
 score()
