@@ -84,7 +84,7 @@ def features(data, n_steps, device="cpu", seed=0):
 
 
 class Games:
-    """``course bench gan``: the games of ``GAMES``, four of them with three seeds from ``--seed`` on, and steps a second.
+    """``course bench gan``: the games of ``GAMES``, with seeds from ``--seed`` on, and steps a second.
 
     ``--only features`` trains the feature network of ``--dataset`` instead. ``--ship`` writes rows and weights.
     """
