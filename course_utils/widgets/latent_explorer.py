@@ -24,7 +24,8 @@ FACTORS = {
 
 
 @torch.no_grad()
-def latent_explorer(decoders, codes, labels, *, shape=(1, 28, 28), priors=("VAE",), latents=None, question=None):
+def latent_explorer(decoders, codes, labels, *, shape=(1, 28, 28), priors=("VAE",), drawn=(),
+                    latents=None, question=None):
     r"""Move through latent space by hand: sliders, a pad with the encoded images as dots, the decoded image live.
 
     ``decoders``: name -> network ``(B, L) -> pixels`` in [0, 1], for example ``{"AE": ae.decoder, "VAE":
@@ -33,14 +34,17 @@ def latent_explorer(decoders, codes, labels, *, shape=(1, 28, 28), priors=("VAE"
     were decoded beforehand. Of a longer output, such as mean and log-variance, the first C·H·W numbers are drawn.
     ``codes``: name -> ``(N, L)`` codes of the same N images; ``labels``: ``(N,)`` integers from 0. ``priors`` names the
     models whose codes have the prior N(0, I): these keep their units and get rings; the others are drawn in standard
-    deviations around their mean code. ``latents``: which of the L get a slider (2 to 12; the most spread ones when left
+    deviations around their mean code. ``drawn`` names those without an encoder, a GAN's: their codes are draws, spread
+    evenly, and there are no rings and no holes to speak of. ``latents``: which of the L get a slider (2 to 12; the most spread ones when left
     out), the others stay as the last jump left them. Nothing is trained. Taught in chapters 03 and 04.
     """
     labels = torch.as_tensor(labels).cpu()
     codes = {name: torch.as_tensor(code).detach().cpu().float() for name, code in codes.items()}
     _check(decoders, codes, labels, shape, latents)
+    if unknown := {*drawn} - {*decoders}:
+        raise ValueError(f"expected drawn to name some of {sorted(decoders)}, got {sorted(unknown)}")
     labels, codes = labels[:1500], {name: code[:1500] for name, code in codes.items()}
-    models = [_describe(name, codes[name], name in priors) for name in decoders]
+    models = [_describe(name, codes[name], name in priors, name in drawn) for name in decoders]
     first = models[0]
     if latents is None:
         spread = ((codes[first["name"]] - first["shift"]) / first["scale"]).std(0)
@@ -109,12 +113,12 @@ def _pictures(decode, start, latents, n=15):
         return {"layers": None, "frames": decode(points)}
 
 
-def _describe(name, code, prior):
+def _describe(name, code, prior, drawn):
     shift, scale = (torch.zeros(code.shape[1]), torch.ones(code.shape[1])) if prior else (code.mean(0), code.std(0))
     scale = scale.clamp(min=1e-6)                                # a latent that never moves
     points = (code - shift) / scale
     gaps = torch.cdist(points, points).fill_diagonal_(torch.inf).min(1).values
-    return {"name": name, "codes": code.half(), "prior": prior, "shift": shift, "scale": scale,
+    return {"name": name, "codes": code.half(), "prior": prior, "drawn": drawn, "shift": shift, "scale": scale,
             "typical": float(gaps.median())}
 
 

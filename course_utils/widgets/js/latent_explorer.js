@@ -47,11 +47,11 @@ function render({ model, el }) {
   if (data.classes.length) course.legend(left, Object.fromEntries(data.classes.map((c, k) => [c, course.classes[k % 10]])));
 
   const jump = course.node("div", { class: "row", style: { margin: "8px 0" } },
-    course.node("span", { class: "note", style: { margin: "0" }, text: "Go to an encoded" }));
+    course.node("span", { class: "note", style: { margin: "0" }, text: models.some((m) => m.drawn) ? "Go to a code that gives" : "Go to an encoded" }));
   data.classes.forEach((name, k) => jump.append(course.button(name, () => {
     const found = models[which].jumps[k];
     if (found.length) goTo(found[turn[k]++ % found.length]);
-  }, { "aria-label": `go to an encoded ${name}` })));
+  }, { "aria-label": `go to ${models.some((m) => m.drawn) ? "a code that gives" : "an encoded"} ${name}` })));
   const pairs = [];
   for (let k = 0; k < shown.length - 1 || k === shown.length - 1 && shown.length % 2; k += 2) {
     pairs.push(k + 1 < shown.length ? [k, k + 1] : [k - 1, k]);
@@ -94,7 +94,7 @@ function render({ model, el }) {
   // Dots and rings do not change while one drags: drawn once, then copied.
   const dots = course.node("canvas", { width: stage.canvas.width, height: stage.canvas.height });
   function repaintDots() {
-    const own = dots.getContext("2d"), { points, prior } = models[which], [a, b] = pairs[pair].map((k) => shown[k]);
+    const own = dots.getContext("2d"), { points, prior, drawn } = models[which], [a, b] = pairs[pair].map((k) => shown[k]);
     own.setTransform(1, 0, 0, 1, 0, 0);
     own.clearRect(0, 0, dots.width, dots.height);
     own.scale(dots.width / size, dots.height / size);
@@ -110,7 +110,7 @@ function render({ model, el }) {
     own.strokeStyle = colour.line; own.lineWidth = 1;
     own.beginPath(); own.moveTo(X(0), 0); own.lineTo(X(0), size); own.moveTo(0, Y(0)); own.lineTo(size, Y(0)); own.stroke();
     own.font = `12px ${course.font}`; own.fillStyle = colour.soft; own.strokeStyle = colour.soft;
-    if (prior) for (const r of [1, 2, 3]) {
+    if (prior && !drawn) for (const r of [1, 2, 3]) {
       own.setLineDash([4, 4]); own.beginPath(); own.arc(X(0), Y(0), r / reach * size / 2, 0, 7); own.stroke();
       own.setLineDash([]);
       own.textAlign = "left"; course.write(own, r === 1 ? "prior: 1σ" : `${r}σ`, X(r * 0.71) + 2, Y(r * 0.71) - 2);
@@ -178,11 +178,12 @@ function render({ model, el }) {
     knob.place(X(values[names[a]]), Y(values[names[b]]),
       `${data.labels_of[a]} ${values[names[a]].toFixed(2)}, ${data.labels_of[b]} ${values[names[b]].toFixed(2)}`, values[names[a]]);
     const norm = Math.hypot(...point);
-    place.textContent = m.prior ? `‖z‖ = ${norm.toFixed(2)}; under the prior most codes have ‖z‖ near ${Math.sqrt(Math.max(all - 1, 1)).toFixed(1)}.`
+    place.textContent = m.drawn ? "Each dot is a code that was drawn, its colour the class read in its image."
+      : m.prior ? `‖z‖ = ${norm.toFixed(2)}; under the prior most codes have ‖z‖ near ${Math.sqrt(Math.max(all - 1, 1)).toFixed(1)}.`
       : `${m.name} has no prior: units are standard deviations of its codes.`;
-    warning.textContent = `Nearest encoded image: ${away.toFixed(2)} away (usual: ${m.typical.toFixed(2)}).`
-      + (far ? " A hole: nothing was encoded near here." : "");
-    warning.style.color = far ? "#b34700" : "";
+    warning.textContent = m.drawn ? "No image was ever encoded here: there is no encoder." : `Nearest encoded image: ${away.toFixed(2)} away (usual: ${m.typical.toFixed(2)}).`
+      + (far && !m.drawn ? " A hole: nothing was encoded near here." : "");
+    warning.style.color = far && !m.drawn ? "#b34700" : "";
   });
   repaintDots();
   paint.again();
