@@ -34,9 +34,10 @@ def latent_explorer(decoders, codes, labels, *, shape=(1, 28, 28), priors=("VAE"
     were decoded beforehand. Of a longer output, such as mean and log-variance, the first C·H·W numbers are drawn.
     ``codes``: name -> ``(N, L)`` codes of the same N images; ``labels``: ``(N,)`` integers from 0. ``priors`` names the
     models whose codes have the prior N(0, I): these keep their units and get rings; the others are drawn in standard
-    deviations around their mean code. ``drawn`` names those without an encoder, a GAN's: their codes are draws, spread
-    evenly, and there are no rings and no holes to speak of. ``latents``: which of the L get a slider (2 to 12; the most spread ones when left
-    out), the others stay as the last jump left them. Nothing is trained. Taught in chapters 03 and 04.
+    deviations around their mean code. ``drawn`` names those without an encoder, a GAN's: their codes are draws,
+    spread evenly, and there are no rings and no holes to speak of. ``latents``: which of the L get a slider (2 to 12;
+    the most spread ones when left out), the others stay as the last jump left them. Nothing is trained. Taught in
+    chapters 03, 04 and 05.
     """
     labels = torch.as_tensor(labels).cpu()
     codes = {name: torch.as_tensor(code).detach().cpu().float() for name, code in codes.items()}
