@@ -14,8 +14,9 @@
 # $\log p(x)$ **exactly**. You will feel what "exact" means when we turn a digit into a file of about 15 bytes and read
 # it back. You will also meet the price: drawing one sample takes 784 steps, one after the other.
 #
-# You need chapter 01: maximum likelihood, nats, KL. The core path takes about {minutes} minutes. Sections marked *Going
-# deeper* start folded.
+# You need chapter 01 (maximum likelihood, nats, KL, Bayes' rule), matrices as linear maps, what a convolution and a
+# layer of hidden units do, and a little PyTorch. The core path takes about {minutes} minutes. Sections marked *Going
+# deeper* start folded; two of them hold an exercise.
 
 # %% tags=["parameters"]
 budget: str = "auto"  # smoke (seconds), class (minutes on a laptop), full (for a GPU), or auto
@@ -41,6 +42,7 @@ from course_utils import widgets
 from course_utils.chapter import pick_budget, pick_device, pick_seed, record
 from course_utils.data import handwriting, images
 from course_utils.exercises import check, reveal, score
+from course_utils.models import classifier
 from course_utils.models.autoregressive import baselines, made, pixelcnn, pixelrnn, sampling
 from course_utils.models.autoregressive import transformer
 from course_utils.nn.masked import causal_mask
@@ -256,7 +258,8 @@ checks.close(one_layer.loss(noise)["loss"], costs.mean(),
 # logit into a Bernoulli distribution.)
 #
 # The training loop is the one of chapter 01. The learning rate rises for a moment, then falls to zero. That helps when
-# training is short.
+# training is short. How high it rises was chosen on the *validation* images, which are neither trained on nor used for
+# the numbers that we report.
 
 # %%
 def train(model, n_steps, batch_size, lr, labels=None):
@@ -289,7 +292,7 @@ mixture = baselines.PixelHistograms(shape,
 log_odds = (independent.log_p[0, ..., 1] - independent.log_p[0, ..., 0]).flatten()
 logistic = baselines.LogisticPixels(shape).to(device)
 logistic.linear.bias.data = log_odds.clone()  # start where the independent pixels end
-train(logistic, n_steps, batch_size=32, lr=2e-3)
+train(logistic, n_steps, batch_size=32, lr=2e-2)  # rates: chosen on validation images
 for name, model in {"independent pixels": independent, "class mixture": mixture,
                     "logistic pixels": logistic}.items():
     nats[name] = -log_probs(model, test_x).mean().item()
@@ -305,10 +308,21 @@ record(independent_nats=nats["independent pixels"], mixture_nats=nats["class mix
        logistic_nats=nats["logistic pixels"])
 
 # %% [markdown]
-# Given enough steps, even one matrix learns that ink comes in strokes. What it cannot do is *combine* evidence: each
-# pixel before adds or subtracts its vote, and no two pixels can mean something together that they do not mean alone.
-# For that we need hidden units.
+# Even one matrix learns that ink keeps company: its row shows clumps where the others show dust. What it cannot do is
+# *combine* evidence: each pixel before adds or subtracts its vote, and no two pixels can mean something together that
+# they do not mean alone. For that we need hidden units.
+
+# %% [markdown] tags=["fold"]
+# ### Going deeper: NADE, one pixel after the other
 #
+# The first network of this kind with hidden units was **NADE** (neural autoregressive distribution estimation;
+# Larochelle and Murray 2011). Every pixel has hidden units of its own, but all of them share one matrix $W$:
+# $h_i=\sigma(c+\sum_{j<i}W_{\cdot j}\,x_j)$, and the logit of pixel $i$ is $b_i+v_i\cdot h_i$. Go from pixel $i$ to
+# pixel $i+1$ and only one term is added inside the bracket. So all $D$ logits cost $D\cdot H$ operations instead of
+# $D^2\cdot H$, but they must be computed one after the other. EoNADE (Uria and others 2014) trains one such network for
+# many orders at once. The next model keeps the hidden units and computes all logits in one pass.
+
+# %% [markdown]
 # ## 2.3 MADE: cut the right wires
 #
 # Take an ordinary network: pixels in, hidden units, one logit a pixel out. Its output $i$ sees all inputs. We need an
@@ -327,7 +341,10 @@ record(independent_nats=nats["independent pixels"], mixture_nats=nats["class mix
 #
 # Follow a path from an input $d'$ through hidden units $l$ and $k$ to an output $d$. The masks demand
 # $m_{d'}\le m_l\le m_k<m_d$, so $d'$ comes before $d$. No path leads from a pixel to itself or to an earlier one. That
-# is the whole proof.
+# is the whole proof that $Z=1$.
+#
+# It does not say that every earlier pixel *has* a path. Through the hidden units alone a few have none: where no unit
+# has the rank $d'$, pixel $d'$ cannot reach pixel $d'+1$. The direct wires close these gaps.
 
 # %% quote="course_utils.models.autoregressive.made:made_masks"
 
@@ -377,7 +394,7 @@ plots.show(fig)
 # %%
 model = made.MADE(shape, hidden=(500,)).to(device)
 model.out.bias.data = log_odds.clone()
-train(model, n_steps, batch_size=32, lr=2e-3)
+train(model, n_steps, batch_size=32, lr=1e-2)
 order = sampling.raster_order(shape).to(device)
 x = test_x[0].flatten()
 # row j: pixel j is flipped
@@ -395,14 +412,32 @@ plots.show(plots.images(model.sample(10 if budget == "smoke" else 20),
                         title="Samples of MADE"))
 # alt: Samples of MADE.
 
-# %% [markdown]
-# **The order is ours to choose.** (2.1) holds for every order, so a MADE can read the pixels shuffled, and with other
+# %% [markdown] tags=["fold"]
+# ### Going deeper: pairs without a path
+#
+# How many pairs of pixels need the direct wires?
+
+# %% tags=["nbval-check-output"]
+# the MADE above: 784 pixels, 500 hidden units, so not every rank has a unit
+big_into, big_out, big_direct = made.made_masks(torch.arange(784), widths=(500,))
+through = (big_out.double() @ big_into.double()) > 0
+lost = (big_direct > 0) & ~through
+print(f"{int(lost.sum())} of {int(big_direct.sum()):,} pairs have no path through a "
+      "hidden unit")
+checks.true((through | (big_direct > 0)) == (big_direct > 0), what="no path leads back")
+checks.fails(lambda: through == (big_direct > 0), what="hidden units alone reach every pair")
+
+# %% [markdown] tags=["fold"]
+# ### Going deeper: several orders at once
+#
+# The order is ours to choose. (2.1) holds for every order, so a MADE can read the pixels shuffled, and with other
 # masks the same weights can serve several orders. That invites an ensemble: ask $K$ orders and combine. There is a
 # right way and a tempting way. The right way is to treat it as a *mixture*,
 #
 # $$ p(x) = \frac1K\sum_{k=1}^K p_k(x), \tag{2.5} $$
 #
-# which sums to 1 because each $p_k$ does. Why would one want it? The logarithm is concave, so by Jensen's inequality
+# which sums to 1 because each $p_k$ does. Why would one want it? The logarithm is concave (its curve lies above each of
+# its chords), so the logarithm of a mean is at least the mean of the logarithms. This is Jensen's inequality:
 # $-\log\frac1K\sum_k p_k\le\frac1K\sum_k(-\log p_k)$: the mixture costs at most as many nats as its orders cost on
 # average.
 #
@@ -443,7 +478,7 @@ checks.fails(lambda: abs(total - 1) < 0.1,
 # The table of section 2.11 holds one with four random orders.
 
 # %% [markdown]
-# ### Exercise 2.2 (1 point): the right ensemble
+# #### Exercise 2.2 (1 point): the right ensemble
 # Write `mixture_of_orders`: from $\log p_k(x)$, `(K, B)`, to $\log p(x)$ of (2.5), `(B,)`. The numbers are often near
 # $-100$, sometimes near $-10{,}000$, and $e^{-10000}$ is zero in floating point.
 
@@ -482,10 +517,8 @@ check("2.3", masked_network)
 #
 # Here $i$ and $o$ are pairs (row, column), and $o=0$ is the centre of the kernel. Mask **A** excludes the centre: a
 # pixel must not see itself. It is used once, in the first layer. From then on, what stands at place $i$ is a feature
-# that already *excludes* pixel $i$, so the later layers may look at their own place: mask **B**. Using A everywhere
-# would leak nothing. But each further A forces one more step, and a step within a row can only go left. With
-# $3\times3$ kernels a pixel loses its left and its upper right neighbour after two of them, and the one straight above
-# after three. Using B first is the bug from section 2.1.
+# that already *excludes* pixel $i$, so the later layers may look at their own place: mask **B**. Using B first
+# is the bug from section 2.1.
 
 # %% [markdown]
 # ### Exercise 2.4 (1 point): draw the mask yourself
@@ -544,6 +577,13 @@ only_above = F.conv2d(x, full * (down < 0), layer.bias, padding=2)
 checks.fails(lambda: torch.allclose(layer(x), only_above),
              what="the rows above alone give the same")
 
+
+# %% [markdown] tags=["fold"]
+# ### Going deeper: why not mask A everywhere?
+#
+# It would leak nothing. But each further A forces one more step, and a step within a row can only go left. With
+# $3\times3$ kernels a pixel loses its left and its upper right neighbour after two of them, and the one straight above
+# after three.
 
 # %%
 def sees_left(kinds):
@@ -609,8 +649,13 @@ checks.fails(lambda: seen[6][(up > 0) & (up <= 7) & (right.abs() <= 7)],
 # row further up gives one more. So $k$ rows up, only $k$ pixels to the right can ever be reached (for kernels of side
 # 3). The rest is lost: the wedge between 0° and 45°, out of the 180° that lie above, a quarter.
 
+# %% [markdown] tags=["fold"]
+# ### Going deeper: test for a blind spot yourself
+#
+# The gradient above says what *is* seen. The exercise asks for what is missed.
+
 # %% [markdown]
-# ### Exercise 2.5 (2 points): a test for blind spots
+# #### Exercise 2.5 (2 points): a test for blind spots
 # Write `blind_spot(gradient, row, column)`. From the derivative of the answer for one pixel with respect to all input
 # pixels, `(H, W)`, mark the pixels that come *earlier in reading order* and have no influence at all.
 
@@ -899,8 +944,11 @@ print(f"a tenth of the pixels carries {share:.0%} of the bits")
 
 # %% [markdown]
 # The inside of a stroke and the empty margin cost almost nothing. The model pays along the edges of the strokes.
+
+# %% [markdown] tags=["fold"]
+# ### Going deeper: whose bits are they?
 #
-# Whose bits are they? Many are our own. At an edge the grey image has a value $g$ between 0 and 1, and a coin made it
+# Many are our own. At an edge the grey image has a value $g$ between 0 and 1, and a coin made it
 # black or white. Nobody can foresee a coin. A model pays $H(x)+\mathrm{KL}(p_\text{data}\,\|\,p_\theta)$ on average
 # (chapter 01), so at least $H(x)$. With $H(x\mid g)$ for the entropy of all the coins of an image,
 # $H(x)\ge H(x\mid g)$: to be told $g$ can only help. This is a floor that no model can beat, except by luck on a few
@@ -1051,22 +1099,8 @@ plots.show(fig)
 
 # %% [markdown]
 # These pictures are of one layer, which may hear its own place too, like a mask B. What it reads has passed a
-# convolution of kind A. So "every place" is not yet "every pixel". A whole network of Diagonal BiLSTMs misses one: the
-# last of the row above, unless the first convolution reaches it.
-
-# %%
-network = pixelrnn.PixelRNN((1, 9, 9), layer=pixelrnn.DiagonalBiLSTM, width=8, first=3)
-nn.init.normal_(network.out.weight)
-seen_by_all = torch.zeros(9, 9, dtype=torch.bool)
-for _ in range(4):
-    x = torch.randn(1, 1, 9, 9, requires_grad=True)
-    seen_by_all |= torch.autograd.grad(network.params(x)[0, 0, 5, 4].sum(), x)[0][0, 0] != 0
-missed = (torch.arange(81).view(9, 9) < 5 * 9 + 4) & ~seen_by_all
-checks.true(missed.nonzero().tolist() == [[4, 8]],
-            what="one earlier pixel is missed: the last of the row above")
-
-# %% [markdown]
-# Next the check of (2.10), and the law of the chapter: random weights, and a sum over all small images.
+# convolution of kind A. Does (2.10) hold in the code, and does the law of the chapter: random weights, and a sum over
+# all small images?
 
 # %% verifies=["2.10"]
 gates, c = torch.randn(3, 8, 5, dtype=torch.float64), torch.randn(3, 2, 5, dtype=torch.float64)
@@ -1081,11 +1115,6 @@ checks.fails(lambda: torch.allclose(new_c, c + torch.sigmoid(a_r) * a_u.tanh()),
 
 
 # %%
-class NotMovedDown(pixelrnn.DiagonalBiLSTM):
-    def forward(self, x):
-        return self.left(x) + self.right(x.flip(3)).flip(3)  # the move by one row is missing
-
-
 def sums_to_one(layer):
     network = pixelrnn.PixelRNN((1, 3, 3), layer=layer, width=8, first=3).double()
     for weight in network.parameters():
@@ -1096,7 +1125,6 @@ def sums_to_one(layer):
 
 sums_to_one(pixelrnn.RowLSTM)
 sums_to_one(pixelrnn.DiagonalBiLSTM)
-checks.fails(lambda: sums_to_one(NotMovedDown), what="the second LSTM may stay where it is")
 
 # %% [markdown]
 # ### Who has to wait for whom?
@@ -1129,8 +1157,12 @@ plots.show(fig)
 # be drawn all at once? With states that hear only left and above, pixels on one diagonal do not hear each other, so it
 # is possible. The price is that a pixel ignores everything to its upper right: a factor $p(x_i\mid \text{upper left})$
 # instead of $p(x_i\mid x_{<i})$. It is a valid but weaker model.)
+
+# %% [markdown] tags=["fold"]
+# ### Going deeper: count the steps, and time them
 #
-# Let us count, and time it. (The transformer in the count is the one at the end of the chapter.)
+# How often does each network call the part that makes one step? (The transformer in the count is the one at the end of
+# the chapter.)
 
 # %%
 def times_called(part, run):
@@ -1202,6 +1234,32 @@ plots.show(fig)
 # runs its two halves one after the other.
 
 # %% [markdown] tags=["fold"]
+# ### Going deeper: the one pixel that a Diagonal BiLSTM misses
+#
+# "Every place" in the picture above is not yet "every pixel". A whole network of Diagonal BiLSTMs misses one: the last
+# of the row above, unless the first convolution reaches it. And its second LSTM may not stay where it is.
+
+# %%
+network = pixelrnn.PixelRNN((1, 9, 9), layer=pixelrnn.DiagonalBiLSTM, width=8, first=3)
+nn.init.normal_(network.out.weight)
+seen_by_all = torch.zeros(9, 9, dtype=torch.bool)
+for _ in range(4):
+    x = torch.randn(1, 1, 9, 9, requires_grad=True)
+    seen_by_all |= torch.autograd.grad(network.params(x)[0, 0, 5, 4].sum(), x)[0][0, 0] != 0
+missed = (torch.arange(81).view(9, 9) < 5 * 9 + 4) & ~seen_by_all
+checks.true(missed.nonzero().tolist() == [[4, 8]],
+            what="one earlier pixel is missed: the last of the row above")
+
+
+# %%
+class NotMovedDown(pixelrnn.DiagonalBiLSTM):
+    def forward(self, x):
+        return self.left(x) + self.right(x.flip(3)).flip(3)  # the move by one row is missing
+
+
+checks.fails(lambda: sums_to_one(NotMovedDown), what="the second LSTM may stay where it is")
+
+# %% [markdown] tags=["fold"]
 # ### Going deeper: how the Diagonal BiLSTM walks along diagonals
 #
 # A network likes to work on columns. So the image is **skewed**: row $i$ is shifted to the right by $i$ places, and
@@ -1240,10 +1298,6 @@ checks.true(skewed[0, 0, :, 3] == torch.tensor([3.0, 6.0, 9.0, 12.0]),
 # place. A causal kernel splits in two: the rows above are complete when a row begins, and can be done for the whole
 # row at once; then each pixel adds the few places to its left.
 
-# %% quote="course_utils.models.autoregressive.sampling:ConvCache.pixel"
-
-# %% quote="course_utils.models.autoregressive.sampling:cached_sample"
-
 # %% [markdown]
 # Both samplers take the random numbers as an argument: one uniform number decides one pixel. Given *the same* numbers
 # they must draw *the same* images. That is a law we can check to the last pixel.
@@ -1256,64 +1310,6 @@ uniforms = torch.rand(4, 1, N, N, dtype=torch.float64)
 naive, cached = (draw(small, 4, uniforms=uniforms)
                  for draw in (sampling.ancestral_sample, sampling.cached_sample))
 checks.true(cached == naive, what="the cached sampler draws the same images")
-
-# %%
-cache, params, apart = small.start_cache(naive), small.params(naive).detach(), 0.0
-with torch.no_grad():
-    for i in range(N):
-        cache.row(i)
-        for j in range(N):
-            apart = max(apart, (cache.pixel(j, 0) - params[:, 0, i, j]).abs().max().item())
-checks.true(apart < 1e-10, what="the cache's logits are those of the full network, to 1e-10")
-
-# %% [markdown]
-# Now we count the multiplications. If the side $N$ doubles, the work of the naive sampler should grow by $2^4=16$,
-# that of the cache by $2^2=4$. And a whole cached image should cost no more than a single pass of the network.
-
-
-# %% verifies=["2.11"]
-def multiplications(run):
-    # it counts a multiplication and its addition as two
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return counter.get_total_flops() / 2
-
-
-work = {}
-for n in (4, 8):
-    network = pixelcnn.PixelCNN((1, n, n), width=8, n_blocks=2)
-    for draw in (sampling.ancestral_sample, sampling.cached_sample):
-        work[draw, n] = multiplications(lambda: draw(network, 1))
-        print(f"N = {n}, {draw.__name__:16} {work[draw, n]:11,.0f} multiplications")
-for draw, power in ((sampling.ancestral_sample, 4), (sampling.cached_sample, 2)):
-    what = f"{draw.__name__}: twice the side, {2**power} times the work"
-    checks.close(work[draw, 8] / work[draw, 4], 2.0**power, what=what)
-one_pass = multiplications(lambda: network.params(torch.zeros(1, 1, 8, 8)))
-checks.true(work[sampling.cached_sample, 8] <= one_pass,
-            what="a whole cached image costs no more than one pass")
-
-# %% [markdown]
-# The $N^2$ of the cache belongs to convolutions, which look at a few places only. With the attention at the end of the
-# chapter each new place still looks at all earlier ones. So its cached work grows like $N^4$ too.
-
-# %% [markdown]
-# Is what they draw right? A sampler is right if each image comes as often as $p(x)$ says. With 512 images we can count.
-# Pearson's $\chi^2$ compares the counts with the probabilities; as set here, a right sampler fails once in a million.
-
-# %%
-tiny = made.MADE((1, 3, 3), hidden=(50,)).double()
-for weight in tiny.parameters():
-    nn.init.normal_(weight, std=0.5)
-drawn = tiny.sample(20_000).flatten(1)
-# as much ink, but no pixel knows another
-independently = torch.bernoulli(drawn.mean(0).expand(20_000, 9))
-p_tiny = tiny.log_prob(all_images).exp()
-number = 2.0 ** torch.arange(9, dtype=torch.float64)  # pixels to the number of the image
-counts, wrong = ((x @ number).long().bincount(minlength=512) for x in (drawn, independently))
-checks.frequencies(counts, p_tiny, what="20,000 samples of 512 images: as often as p says")
-checks.fails(lambda: checks.frequencies(wrong, p_tiny, what=""),
-             what="pixels drawn independently fit p as well")
-
 
 # %%
 def measure(n, batch):
@@ -1352,16 +1348,69 @@ ax.legend(fontsize=8)
 plots.show(fig)
 # alt: Sampling time against image side, logarithmic axes: naive rises with slope 4, cached with 2.
 
+for k, name in enumerate(("naive", "cached")):
+    ratio = (times[0, k] / (times[-1, k] * (n[0] / n[-1]) ** (4, 2)[k])).item()
+    print(f"{name:6} at N = {sizes[0]}: {ratio:.2f} times what the dotted line says")
+
 # %% [markdown]
-# (The naive time is one measured pass times $N^2$; nobody wants to wait for the rest. Small images lie above their
-# dotted line: there starting an operation costs more than doing it.) With 64 images at a time the
-# cache wins by far. With a single image the gain is much smaller, since small operations are dominated by the cost of
+# (The naive time is one measured pass times $N^2$; nobody wants to wait for the rest.) The dotted lines go through the
+# last point with the slopes of (2.11). A ratio above 1 means that on small images *starting* an operation costs more
+# than doing it; a ratio below 1 that large images are dear, since they no longer fit into the processor's fast memory.
+# With 64 images at a time the cache wins by far. With a single image the gain is much smaller, since small operations are dominated by the cost of
 # *starting* them. Either way $N^2$ steps must follow one another, and no cache removes that. It is the weakness of
 # this family: **exact to evaluate, slow to draw**. (The idea is Fast PixelCNN++, Ramachandran and others 2017. Chat
 # programs keep the keys and values of a transformer in the same way.)
 
+# %% [markdown] tags=["fold"]
+# ### Going deeper: how the cache works
+#
+# Two functions hold it: what one causal convolution does at one new pixel, and the sampler around it. An exercise follows.
+
+# %% quote="course_utils.models.autoregressive.sampling:ConvCache.pixel"
+
+# %% quote="course_utils.models.autoregressive.sampling:cached_sample"
+
+# %%
+cache, params, apart = small.start_cache(naive), small.params(naive).detach(), 0.0
+with torch.no_grad():
+    for i in range(N):
+        cache.row(i)
+        for j in range(N):
+            apart = max(apart, (cache.pixel(j, 0) - params[:, 0, i, j]).abs().max().item())
+checks.true(apart < 1e-10, what="the cache's logits are those of the full network, to 1e-10")
+
 # %% [markdown]
-# ### Exercise 2.6 (2 points): one step of the cache
+# Now we count the multiplications of both samplers. If the side $N$ doubles, the work of the naive sampler should grow by $2^4=16$,
+# that of the cache by $2^2=4$. And a whole cached image should cost no more than a single pass of the network.
+
+
+# %% verifies=["2.11"]
+def multiplications(run):
+    # it counts a multiplication and its addition as two
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops() / 2
+
+
+work = {}
+for n in (4, 8):
+    network = pixelcnn.PixelCNN((1, n, n), width=8, n_blocks=2)
+    for draw in (sampling.ancestral_sample, sampling.cached_sample):
+        work[draw, n] = multiplications(lambda: draw(network, 1))
+        print(f"N = {n}, {draw.__name__:16} {work[draw, n]:11,.0f} multiplications")
+for draw, power in ((sampling.ancestral_sample, 4), (sampling.cached_sample, 2)):
+    what = f"{draw.__name__}: twice the side, {2**power} times the work"
+    checks.close(work[draw, 8] / work[draw, 4], 2.0**power, what=what)
+one_pass = multiplications(lambda: network.params(torch.zeros(1, 1, 8, 8)))
+checks.true(work[sampling.cached_sample, 8] <= one_pass,
+            what="a whole cached image costs no more than one pass")
+
+# %% [markdown]
+# The $N^2$ of the cache belongs to convolutions, which look at a few places only. With the attention at the end of the
+# chapter each new place still looks at all earlier ones. So its cached work grows like $N^4$ too.
+
+# %% [markdown]
+# #### Exercise 2.6 (2 points): one step of the cache
 # Write `cached_step`: one causal convolution of kind B at one new pixel, from what is remembered. `above` holds what
 # the rows above contribute, `left` the last few inputs of the row. Return the output and the memory for the next
 # pixel.
@@ -1370,6 +1419,26 @@ plots.show(fig)
 
 # %% tags=["check"]
 check("2.6", cached_step)
+
+# %% [markdown] tags=["fold"]
+# ### Going deeper: is what they draw right?
+#
+# A sampler is right if each image comes as often as $p(x)$ says. With 512 images we can count.
+# Pearson's $\chi^2$ compares the counts with the probabilities; as set here, a right sampler fails once in a million.
+
+# %%
+tiny = made.MADE((1, 3, 3), hidden=(50,)).double()
+for weight in tiny.parameters():
+    nn.init.normal_(weight, std=0.5)
+drawn = tiny.sample(20_000).flatten(1)
+# as much ink, but no pixel knows another
+independently = torch.bernoulli(drawn.mean(0).expand(20_000, 9))
+p_tiny = tiny.log_prob(all_images).exp()
+number = 2.0 ** torch.arange(9, dtype=torch.float64)  # pixels to the number of the image
+counts, wrong = ((x @ number).long().bincount(minlength=512) for x in (drawn, independently))
+checks.frequencies(counts, p_tiny, what="20,000 samples of 512 images: as often as p says")
+checks.fails(lambda: checks.frequencies(wrong, p_tiny, what=""),
+             what="pixels drawn independently fit p as well")
 
 # %% [markdown]
 # ## 2.9 What an exact model can do
@@ -1447,13 +1516,13 @@ plots.show(fig)
 # %% [markdown]
 # Look at the coldest sheet. It is mostly blank. Pixel after pixel the likeliest choice is "no ink", and a cold model
 # nearly always takes the likeliest choice. On most images it never dares to begin. Of all the images we try in
-# section 2.10, blank paper is the most probable. On the hottest sheet the strokes grow branches and loose
-# pieces that belong to no digit. A pixel drawn too boldly
-# gives the next one a past that the model has never seen, and errors do not average out.
+# section 2.10, blank paper is the most probable. On the hottest sheet the strokes grow branches and loose pieces that
+# belong to no digit. A pixel drawn too boldly gives the next one a past that the model has never seen, and errors do
+# not average out.
 #
 # Both at once, for your hand: pick a beginning, move the temperature, and let the endings be painted pixel by pixel.
 # All endings are drawn with the same random numbers, so that only the temperature changes. **Guess first:** does a low
-# temperature give the *right* ending more often? We shall count in a moment.
+# temperature give the *right* ending more often? A folded section below counts.
 
 # %%
 choices = [0.4, 1.0] if budget == "smoke" else [0.4, 0.6, 0.8, 1.0, 1.2, 1.5]
@@ -1490,9 +1559,26 @@ def log_p_given_each(x):
                         for y in range(n_classes)], 1)
 
 
-# %% verifies=["2.13"]
+# %%
 few = min(len(test_x), {"smoke": 20, "class": 200, "full": 2_000}[budget])
 log_p = log_p_given_each(test_x[:few])  # (few, K)
+right = (log_p.argmax(1) == test_y[:few]).float().mean()  # with the same p(y) for all classes
+print(f"labels by Bayes' rule: {right:.1%} of {few} test images right")
+record(bayes_accuracy=right)
+
+# %% [markdown]
+# Nobody trained it to classify. It learned to *draw* each class, and labels come out as a by-product, at the price of
+# ten passes an image. (Chapter 01 at its class budget, on grey digits: logistic regression 96 %, a small convolutional
+# network 97 to 98 %. These two were trained to label and can do nothing else. But one Gaussian a class, with Bayes'
+# rule, got 98 % as well.)
+
+# %% [markdown] tags=["fold"]
+# ### Going deeper: (2.13), checked and counted
+#
+# First with a $p(y)$ that matters. Then on 512 images, where we can count: draw a class,
+# draw an image of it, and look at which classes made one and the same image.
+
+# %% verifies=["2.13"]
 # p(y) ∝ 1, 2, 3, …: so that it matters
 log_p_y = torch.arange(1.0, n_classes + 1, device=device).log().log_softmax(0)
 # a common factor cancels
@@ -1505,9 +1591,6 @@ checks.fails(lambda: torch.allclose(total, torch.ones_like(total)),
              what="without its denominator (2.13) sums to 1")
 checks.fails(lambda: torch.allclose(log_posterior, without, atol=0.01),
              what="p(y) makes no difference")
-right = (log_p.argmax(1) == test_y[:few]).float().mean()  # with the same p(y) for all classes
-print(f"labels by Bayes' rule: {right:.1%} of {few} test images right")
-record(bayes_accuracy=right)
 
 # %% verifies=["2.13"]
 told_3 = pixelcnn.GatedPixelCNN((1, 3, 3), width=8, n_blocks=1, first=3, n_classes=3).double()
@@ -1528,13 +1611,10 @@ checks.frequencies(counts, posterior, what="(2.13) says how often each class mad
 checks.fails(lambda: checks.frequencies(counts, log_p_y.exp(), what=""),
              what="the image says nothing of its class")
 
-# %% [markdown]
-# Nobody trained it to classify. It learned to *draw* each class, and labels come out as a by-product, at the price of
-# ten passes an image. (Chapter 01 at its class budget, on grey digits: logistic regression 96 %, a small convolutional
-# network 97 to 98 %. These two were trained to label and can do nothing else. But one Gaussian a class, with Bayes'
-# rule, got 98 % as well.)
+# %% [markdown] tags=["fold"]
+# ### Going deeper: does a low temperature give the right ending more often?
 #
-# Now it can be a judge as well. We take one beginning from each of many test digits, let the unconditional model finish
+# The gated model can be a judge. We take one beginning from each of many test digits, let the unconditional model finish
 # it at several temperatures, twice each, and ask the judge: does the ending make the digit that it was? And do both
 # endings make the same digit, whichever it is?
 
@@ -1542,8 +1622,8 @@ checks.fails(lambda: checks.frequencies(counts, log_p_y.exp(), what=""),
 n_judged = {"smoke": 5, "class": 120, "full": 500}[budget]
 truth = test_x[:n_judged]
 uniforms = torch.rand(2 * n_judged, *shape, device=device)  # two endings of each beginning
-print(f"{n_judged} digits, 2 endings "
-      f"each{'right':>8}{'standard error':>18}{'both alike':>13}{'ink, lower half':>18}")
+print(f"{n_judged} digits, 2 endings each"
+      f"{'right':>8}{'standard error':>18}{'both alike':>13}{'ink, lower half':>18}")
 # for each temperature, of the two endings of each beginning: how many are right, 0, ½ or 1
 rights = {}
 for T in (None, *temperatures):
@@ -1567,7 +1647,8 @@ for T in (T for T in temperatures if T != 1):
 # %% [markdown]
 # The guess has a sober answer: a little, perhaps. Cooling makes the two endings agree more often, with less ink.
 # If the model's doubt is honest, the popular answer should then also be *right* more often. To see whether it is,
-# compare the same beginnings with the same random numbers, and look at the error. With 120 beginnings one error is
+# compare the same beginnings with the same random numbers, and look at the error. (The **standard error** of a mean is
+# how far it would typically move if we took other digits.) With 120 beginnings one error is
 # three to four points: too coarse to say whether cooling helps, or whether right answers grow less than the agreement.
 # The full budget judges more. If they do grow less, one reason may be that (2.12) sharpens steps, not answers. Heating
 # is the safe result: at $T=1.3$ fewer endings are right. And the model's own frequencies, with its honest doubt, are
@@ -1636,13 +1717,19 @@ for kind, bits in cost_of.items():
     unusual = metrics.auroc(-(cost_of["test digits"] - usual).abs(), -(bits - usual).abs())
     print(f"{kind:17} {bits.mean():7.1f}{high:22.2f}{unusual:25.2f}")
     alarms["auroc_" + kind.replace(" ", "_").replace("-", "_")] = high
-record(**alarms)
+seen_ink = images.binarise(images.to_float(data.train.images)).flatten(1).double()
+gaussians = classifier.fit_class_gaussians(seen_ink, data.train.labels, n_classes, ridge=1e-2)
+as_density = {kind: gaussians.log_prob(kinds[kind].flatten(1).double()).cpu()
+              for kind in ("test digits", "letters")}
+gaussian_auroc = metrics.auroc(as_density["test digits"], as_density["letters"])
+print(f"letters by class Gaussians on the same binary images: AUROC {gaussian_auroc:.2f}")
+record(**alarms, auroc_letters_gaussians=gaussian_auroc)
 
 # %% [markdown]
 # The AUROC is the chance that the alarm ranks a foreign image above a digit: 1 is perfect, ½ is a coin (chapter 01).
-# Noise is found at once, letters more often than not. (The Gaussians of chapter 01, at its class budget and on grey
-# images, found the letters with an AUROC of 0.96. Here it is 0.76. Densities of grey values and probabilities of binary
-# pixels cannot be compared, but this much is clear: the better painter is not the better alarm.) And the half-size
+# Noise is found at once, letters more often than not. The last line asks the class Gaussians of chapter 01 about the
+# very same binary images. They draw far worse, and at the class budget they find the letters better: **the better
+# painter is not the better alarm**. And the half-size
 # digits, which the model has **never** seen, get a *higher* likelihood than the test digits (AUROC below one half), and
 # blank paper the highest of all. Nalisnick and others (2019) found the same in models of photographs.
 #
@@ -1692,8 +1779,8 @@ check("2.9", causal_logits)
 #
 # ## 2.11 All models, one table
 #
-# The rows below were made by one command, most of them with longer training, on the same binarised test set. Yours join
-# them.
+# Each row below was made by one command, `course bench autoregressive --only NAME`, most of them with longer training,
+# on the same binarised test set. Yours join them.
 
 # %%
 rows = []
@@ -1741,21 +1828,25 @@ plots.show(fig)
 # What can one read off the table of `handwriting`? No ranking of architectures: the longest row had 161 seconds. But
 # some differences are large.
 #
-# * MADE has thirty times the parameters of the PixelCNN (half of them are wires that the masks cut) and stays ten nats
-#   behind. It has seen more images, 320,000 against 48,000, since its batches hold 128 and those of the PixelCNN 16. But
-#   it had less computing time, 66 seconds against 161. On `mnist`, with 267 seconds, only two nats are left.
-# * Four random orders on one set of weights are two nats behind a single order, after as many steps. The mixture is an
-#   honest model. It is not a free one.
-# * The gated PixelCNN is small: 40,705 weights and 2,000 steps, against 64,161 and 3,000 of the plain one. It comes to
-#   87.1 nats, the plain one to 86.6. This is no clean test of the blind spot.
 # * The two PixelRNNs come close, but they draw with the naive sampler: one minute for 64 images with the Row LSTM, five
 #   with the Diagonal BiLSTM. The PixelCNN's cache takes a third of a second.
-# * The small transformer is behind the other networks of the command. Few images alone are no excuse: the Diagonal
-#   BiLSTM has seen as few, and has hardly more weights. One reason may be that no window tells it what is near.
 # * Knowing the class saves the gated PixelCNN 3.4 nats. For a perfect model it would be 2.3 at most, since ten equally
 #   likely labels say no more than $\log 10$. So the label has also made the learning easier. And one can do without
 #   the label again: $p(x)=\sum_y p(y)\,p(x\mid y)\ge p(y)\,p(x\mid y)$ for every $y$. So the mixture of all ten costs
 #   at most $\log 10$ more than the row given the class. Compare this with the row without labels, above the table.
+
+# %% [markdown] tags=["fold"]
+# ### Going deeper: more from the table
+#
+# * MADE has thirty times the parameters of the PixelCNN (half of them are wires that the masks cut) and stays ten nats
+#   behind. It has seen more images, 320,000 against 48,000, since its batches hold 128 and those of the PixelCNN 16.
+#   But it had less computing time, 66 seconds against 161. On `mnist`, with 267 seconds, only two nats are left.
+# * Four random orders on one set of weights are two nats behind a single order, after as many steps. The mixture is an
+#   honest model. It is not a free one.
+# * The gated PixelCNN is small: 40,705 weights and 2,000 steps, against 64,161 and 3,000 of the plain one. It comes to
+#   87.1 nats, the plain one to 86.6. This is no clean test of the blind spot.
+# * The small transformer is behind the other networks of the command. Few images alone are no excuse: the Diagonal
+#   BiLSTM has seen as few, with a quarter more weights. One reason may be that no window tells it what is near.
 
 # %% [markdown] tags=["fold"]
 # ## Going deeper: pixels as tokens
@@ -1897,6 +1988,8 @@ score()
 #
 # * R. Neal, *Connectionist learning of belief networks*, Artificial Intelligence 56, 1992. B. Frey, *Graphical models
 #   for machine learning and digital communication*, MIT Press 1998 (logistic pixels).
+# * H. Larochelle, I. Murray, *The neural autoregressive distribution estimator*, AISTATS 2011 (NADE). B. Uria, I.
+#   Murray, H. Larochelle, *A deep and tractable density estimator*, 2014, arXiv:1310.1757 (EoNADE).
 # * M. Germain, K. Gregor, I. Murray, H. Larochelle, *MADE: masked autoencoder for distribution estimation*, 2015,
 #   arXiv:1502.03509.
 # * A. van den Oord, N. Kalchbrenner, K. Kavukcuoglu, *Pixel recurrent neural networks*, 2016a, arXiv:1601.06759.

@@ -595,8 +595,8 @@ for name, cost in {"KL(p‖q), the VAE's direction": kl_divergence(p_two.expand_
         checks.true((means[k].abs() > 2.5) & (sds[k] < 1),
                     what="sits on one of two equal bumps")
 
-# %% [markdown]
-# ### Labels for the square
+# %% [markdown] tags=["fold"]
+# ### Going deeper: labels for the square
 # Least squares (LSGAN) has three labels: $a$ for fakes, $b$ for data, and $c$, what the generator wants $D$ to say.
 # With $a=-1$, $b=1$ and $c=0$ the paper shows that the *value* is a $\chi^2$ divergence. But look at the *force*. At
 # the optimum $D^*=\frac{p-q}{p+q}$ is zero. With $c=0$ the generator pays $\frac12D^{*2}$, whose derivative vanishes
@@ -620,8 +620,8 @@ for c in (0.0, 1.0):
 checks.true(abs(pulls[0.0]) < 1e-3, what="with c = 0 the force vanishes near the optimum")
 checks.close(pulls[1.0], 0.05, what="with c = 1 it is the distance / 2", atol=1e-3)
 
-# %% [markdown]
-# ### Signs in print
+# %% [markdown] tags=["fold"]
+# ### Going deeper: signs in print
 # One of the notes prints $L_G=\mathbb E[\log D(G(z))]$ and calls it a loss. What is minimised must then be its
 # negative. Another has the critic minimise $\mathbb E[\log(1-D(G(z)))]$. Signs are easily lost, so run both. The
 # generator is a Gaussian whose mean we move; the critic answers perfectly.
@@ -1293,8 +1293,8 @@ plots.show(plots.images(pairs, columns=12,
                               "(in features)"))
 # alt: Twelve generated images above the twelve training images whose features are nearest.
 
-# %% [markdown]
-# ### What the losses say
+# %% [markdown] tags=["fold"]
+# ### Going deeper: what the losses say
 # The dotted lines are what a critic pays that cannot tell at all: $\log4=1.39$ for both its terms, and $\log2=0.69$ for
 # the generator. They hold for the logistic losses only (a hinge critic that cannot tell pays 2).
 
@@ -1381,8 +1381,8 @@ widgets.latent_explorer({"GAN": walk_codes}, {"GAN": dots}, read_as,
               "each step looks like ink on paper. Whether it passes another digit depends on "
               "the two codes."})
 
-# %% [markdown]
-# ### Say which digit
+# %% [markdown] tags=["fold"]
+# ### Going deeper: say which digit
 # In a **conditional GAN** both players are told the label: $G(z,y)$, and $D(x,y)$ judges whether $x$ is a real image
 # *of class $y$*. Our critic takes the label by projection (see the package): its logit is $w^\top f(x)+v_y^\top f(x)$.
 # Why are labels sometimes ignored? If the critic cannot use them, the generator has no reason to. So measure it: draw

@@ -583,8 +583,8 @@ checks.true(gaps[40][1] > gaps[10][1] > 0.3, what="cosine: more steps do not clo
 ratio = circle.snr[1] / circle.snr[2]
 checks.close(ratio, 4.0, what="cosine: its first two SNRs differ by a factor 4", rtol=1e-3)
 
-# %% [markdown]
-# ### The simplified loss is another weight
+# %% [markdown] tags=["fold"]
+# ### Going deeper: the simplified loss is another weight
 # In terms of the noise, $\|x_0-\hat x_0\|^2=\|\epsilon-\hat\epsilon\|^2/\mathrm{SNR}(t)$, so the bound weighs the error of the noise with
 # $\tfrac12(\mathrm{SNR}(t-1)/\mathrm{SNR}(t)-1)$. DDPM sets this weight to 1, its *simplified loss*. Per time, the best answer is the same
 # conditional mean whatever the weight. The weight only says where a network of limited size should spend its effort: the bound cares
@@ -605,8 +605,8 @@ ax.legend()
 plots.show(fig)
 # alt: The bound's weight is highest at the smallest t; the simplified weight is constant.
 
-# %% [markdown]
-# ### Two variances, which is which
+# %% [markdown] tags=["fold"]
+# ### Going deeper: two variances, which is which
 # Papers offer $\beta_t$ and $\tilde\beta_t$ for the step back. Each is exact for one kind of data. If the data are **one point**, $x_0$ is
 # known and the reverse step *is* (7.8): $\tilde\beta_t$. If the data are $\mathcal N(0,1)$, every $x_t$ is too, the chain looks the
 # same in both directions, and the variance of the step back is that of the step forward: $\beta_t$. Real data lie between; for long chains
@@ -822,8 +822,9 @@ widgets.particles(blobs)
 # %% [markdown]
 # A little noise heals: each step draws anew what the last one got wrong, and at four steps the variance with $s=1$ is nearer to the truth
 # than without noise. Much noise with few steps overshoots: try $s=3$ and four steps.
-#
-# ### The answer to chapter 06
+
+# %% [markdown] tags=["fold"]
+# ### Going deeper: the answer to chapter 06
 # Follow the ODE from a data point back to noise, add up the divergence, and you have an exact likelihood, up to the size of
 # the steps, from a network that was trained by squared error and never promised to be invertible:
 # $\log p(x)=\log\mathcal N(x_{t=0};0,I)+\int_1^0\nabla\cdot u\,\mathrm dt$, by (7.11). Must a path be invertible? An ODE is, without being built so.
@@ -918,8 +919,8 @@ for n in (2, 10, 50, 1_000):
 # %%
 reveal("7.3", kept[10][1])
 
-# %% [markdown]
-# ### Noise at the last step: a bug?
+# %% [markdown] tags=["fold"]
+# ### Going deeper: noise at the last step: a bug?
 # DDPM's code draws no noise in the step from $x_1$ to $x_0$. With the variance $\tilde\beta_1=0$ this follows from the formula; with $\beta_t$ it is
 # a decision. For data with fine detail it is right: the last noise would stay on the picture. For $\mathcal N(0,1)$ leaving it out *loses*
 # variance, as (7.16) would have it. Both, side by side, with ten steps:
@@ -1266,8 +1267,8 @@ plots.show(plots.images(pixels.outside(drawn[:20]).clamp(0, 1), columns=10,
 # is well above that of the fine walks. Few steps shrink variance, as (7.16) said, samples crowd where data are dense, and a distance between sets may
 # forgive that. Solvers are compared from the same noise, as in the last section.
 
-# %% [markdown]
-# ### Inpainting
+# %% [markdown] tags=["fold"]
+# ### Going deeper: inpainting
 # The same network fills in what is missing, without new training. Walk the noisy path; after each step overwrite the known pixels with
 # the known image, noised to the level reached. What is drawn must fit to what stands there. (It is a heuristic: each step sees the known part, but only through the noise.)
 
@@ -1290,8 +1291,8 @@ plots.show(plots.images(
 # alt: Three rows: digits, the same with a grey lower half, and completions by the U-Net.
 checks.close(torch.where(where, filled, given), given, what="the known half is untouched")
 
-# %% [markdown]
-# ### Does it memorise?
+# %% [markdown] tags=["fold"]
+# ### Going deeper: does it memorise?
 # Suppose the network were perfect *on the training set*. Then $p(x_0)$ is $n$ points, $\hat x_0$ is an average of them with Bayes' weights, and
 # at small noise one weight takes all: the sampler returns a training image, always. So a perfect fit to the training loss is a perfect
 # memoriser, and every model that invents something does so because its network *cannot* fit that well. With more data the memoriser is harder to reach: networks

@@ -64,8 +64,8 @@ def assemble(src_path, solutions=False, wheel=None):
     problems += complete.defined(filled)
     for rule in complete.RULES:
         problems += rule(chapter)
-    takes = minutes.rounded(_sections(filled, known))
-    problems += minutes.rule(chapter, takes)
+    takes = _sections(filled, known)
+    problems += minutes.rule(chapter, minutes.rounded(takes))
     problems.sort(key=lambda problem: problem.cell or 0)
     return None if failures else _notebook(minutes.filled(filled, takes), wheel), problems
 

@@ -2,7 +2,8 @@
 
 What stands in a folded section does not count. The rates below are guesses for somebody who meets the idea for the
 first time; what matters is that every chapter is measured by the same ones. The build prints the minutes section by
-section, puts the sum (to five minutes) where a source says ``{minutes}``, and refuses a chapter that takes too long.
+section, puts them below the sections' headings and the sum (to five minutes) where a source says ``{minutes}``, and
+refuses a chapter that takes too long.
 """
 
 import re
@@ -19,7 +20,7 @@ LINE = 1 / 28  # a line of code, of at most 95 characters
 WIDGET = 2.0
 EXERCISE = {"write": 4.0, "build": 10.0, "predict": 1.0}
 MOST, MOST_OF = 90, {"08": 45}
-KNOWN_TOO_LONG = ("02", "05", "06", "07")  # until their core paths are cut
+KNOWN_TOO_LONG = ()  # chapters whose core paths wait to be folded
 PLACE = "{minutes}"
 
 
@@ -36,7 +37,7 @@ def by_section(chapter, kinds):
                 sections.append([heading[2], 0.0])
         if not sections:
             sections.append(["", 0.0])
-        if not folded:
+        if not folded and sections[-1][0] != "Sources":  # nobody reads those to the end
             sections[-1][1] += _cell(cell, kinds)
     return [(heading, minutes) for heading, minutes in sections]
 
@@ -94,11 +95,21 @@ def write(chapter, minutes):
         write_bytes(path, (text[: found.start(1)] + str(minutes) + text[found.end(1) :]).encode("utf-8"))
 
 
-def filled(chapter, minutes):
-    """The chapter with the number of minutes where its source asks for it."""
+def filled(chapter, sections):
+    """The chapter with the number of minutes where its source asks for it, and below the heading of each section."""
+    takes, total = dict(sections), str(rounded(sections))
     return replace(chapter, cells=tuple(
-        replace(cell, text=cell.text.replace(PLACE, str(minutes))) if cell.kind == "markdown" else cell
+        replace(cell, text=_timed(cell.text, takes).replace(PLACE, total)) if cell.kind == "markdown" else cell
         for cell in chapter.cells))  # fmt: skip
+
+
+def _timed(text, takes):
+    """The text of a cell, the minutes of its section (``## 4.2 …``) below its heading."""
+    first, _, rest = text.partition("\n")
+    if not re.match(r"## \d+\.\d+ ", first):
+        return text
+    minutes = max(1, round(takes[first.removeprefix("## ").strip()]))
+    return f"{first}\n*about {minutes} minute{'s' * (minutes > 1)}*\n\n{rest.lstrip()}".rstrip()
 
 
 def rule(chapter, minutes):

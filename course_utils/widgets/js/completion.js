@@ -33,9 +33,9 @@ function render({ model, el }) {
   const asked = course.question(root, {
     ask: "Guess first: every logit is divided by T before a pixel is drawn. "
       + `What happens to the endings as T falls from 1 to ${data.temperatures[0]}?`,
-    options: ["they grow alike and clean", "they grow noisy", "they become more likely to be true"], right: 0,
-    answer: "Dividing by a small T sharpens every prediction, so all endings drift to the same few choices: clean, and not "
-      + "what the model believes. Only T = 1 draws from the model's own p(rest | given half).",
+    options: ["they grow alike and clean", "they grow noisy", "they differ more from each other"], right: 0,
+    answer: "Dividing by a small T sharpens every prediction, so all endings drift to the same few choices: clean, but "
+      + "surer than the model is. (Whether they are also right more often is counted below.) Only T = 1 draws from the model's own p(rest | given half).",
   });
   const pick = course.choices(Array.from({ length: images }, (_, i) => `image ${i + 1}`), (i) => { which = i; paint.again(); }, 0);
   if (images > 1) root.append(pick); // which beginning
