@@ -313,6 +313,7 @@ checks.close(error, variances[4:].sum(),
 learned = linear.decoder.weight.detach().T
 
 # %% verifies=["3.4"]
+_, components, _ = autoencoder.pca(small, small.shape[1])
 angles = autoencoder.principal_angles(learned, components[:4])
 checks.true(angles.rad2deg() < 2,
             what=f"same subspace: the largest angle is {angles.max().rad2deg():.3f}° (3.4)")
