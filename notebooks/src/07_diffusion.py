@@ -365,15 +365,6 @@ for name, (whole, rest) in {
     print(f"{name:<6} loss {whole.mean():.3f}, of which above the floor {rest.mean():.4f}")
 record(score_error_early=first_above.mean(), score_error=above.mean())
 
-# %% verifies=["7.6"]
-a = 0.4
-clean, eps, x_t = noisy(400_000, a)
-best = process.eps_from_x0(x_t, world.clean_given(x_t, a).mean, a)
-mass = world.noised(a).log_prob(line).exp() * 0.001
-by_quadrature = a / (1 - a) * (world.clean_given(line, a).variance * mass).sum()
-checks.monte_carlo((best - eps).square()[:, None], by_quadrature[None],
-                   what="(7.6): the best predictor of the noise still loses the floor")
-
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(9.2, 3))
 axes[0].plot(torch.cat([early, late]), lw=0.6, color=plots.PALETTE[5], label="training loss")
@@ -399,7 +390,19 @@ plots.show(fig)
 # or held-out bounds, not the wiggles of the loss.
 
 # %% [markdown] tags=["fold"]
-# ### Going deeper: the floor is the entropy
+# ### Going deeper: the floor, checked, and the entropy
+# First (7.6) itself, by draws.
+
+# %% verifies=["7.6"]
+a = 0.4
+clean, eps, x_t = noisy(400_000, a)
+best = process.eps_from_x0(x_t, world.clean_given(x_t, a).mean, a)
+mass = world.noised(a).log_prob(line).exp() * 0.001
+by_quadrature = a / (1 - a) * (world.clean_given(line, a).variance * mass).sum()
+checks.monte_carlo((best - eps).square()[:, None], by_quadrature[None],
+                   what="(7.6): the best predictor of the noise still loses the floor")
+
+# %% [markdown]
 # The floor knows more. Write $\gamma$ for the SNR and $\mathrm{mmse}(\gamma)=\mathbb E\,\mathrm{Var}(x\mid\sqrt\gamma\,x+\epsilon)$ for
 # the least possible squared error. For one dimension (Guo, Shamai and Verdú 2005)
 #
