@@ -1638,9 +1638,8 @@ for T in (None, *temperatures):
     rights[T] = right = (labels == test_y[:n_judged]).float().mean(0)
     error, alike = right.std() / n_judged**0.5, (labels[0] == labels[1]).float().mean()
     ink = endings[:, :, height // 2 :].sum() / len(endings)
-    print(
-        f"{f'T = {T}' if T else 'the truth':27}{right.mean():6.0%}{error:14.0%}{alike:17.0%}"
-        f"{ink:11.0f} pixels")
+    print(f"{f'T = {T}' if T else 'the truth':27}{right.mean():6.0%}{error:14.0%}{alike:17.0%}"
+          f"{ink:11.0f} pixels")
 for T in (T for T in temperatures if T != 1):
     gain = 100 * (rights[T] - rights[1.0])  # the same beginnings, with the same random numbers
     print(f"T = {T} against T = 1: {gain.mean():+.1f} points right, standard error "
@@ -1795,11 +1794,9 @@ if rows:
     told_nats, not_told = (next(r["test_nats"] for r in rows if r["name"] == n)
                            for n in ("conditional", "gated"))
     print(f"gated PixelCNN: {told_nats:.1f} nats given the class, so at most "
-          f"{told_nats + math.log(10):.1f} "
-          f"as a mixture of ten; {not_told:.1f} without labels\n")
-print(
-    f"{'model':34}{'test nats':>10}{'bits/dim':>10}{'parameters':>12}"
-    f"{'steps':>8}{'training':>11}{'64 samples':>12}")
+          f"{told_nats + math.log(10):.1f} as a mixture; {not_told:.1f} without labels\n")
+print(f"{'model':34}{'test nats':>10}{'bits/dim':>10}{'parameters':>12}"
+      f"{'steps':>8}{'training':>11}{'64 samples':>12}")
 for row in lines:
     more = (f"{row['parameters']:>11,} {row['n_steps']:>7,} "
             f"{row['train_cpu_seconds']:>8.0f} s "

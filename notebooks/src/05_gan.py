@@ -1071,11 +1071,9 @@ shelf = shipped.results("gan_losses.json")["rows"]
 for row in [row for row in shelf if row["name"] != "relativistic_hard"]:
     print(f"{row['title']:<34}{row['seed']:5d}{row['test_swing']:7.1f}{row['test_modes']:7d}"
           f"{row['test_on_mode']:9.2f}{row['test_width']:7.2f}")
-for name in names:
-    print(
-        f"{'yours, ' + name:<34}{seed:5d}{'':>7}{fits[name]['modes']:7d}"
-        f"{fits[name]['on_mode']:9.2f}"
-          f"{fits[name]['width']:7.2f}")
+for name, fit in ((name, fits[name]) for name in names):
+    print(f"{'yours, ' + name:<34}{seed:5d}{'':>7}{fit['modes']:7d}{fit['on_mode']:9.2f}"
+          f"{fit['width']:7.2f}")
 
 # %% [markdown]
 # **Two grids, never on one line.** The literature often uses another grid, spacing 2 and $\sigma=0.05$, where a mode is
@@ -1095,8 +1093,9 @@ for row in [row for row in shelf if row["name"] == "relativistic_hard"]:
     print(f"the long game on the literature's grid: {row['test_modes']} modes, on mode "
           f"{row['test_on_mode']:.3f}, width {row['test_width']:.2f}")
 
-# %% [markdown]
-# ### Exercise 5.7 (1 point): covered modes
+# %% [markdown] tags=["fold"]
+# ### Going deeper: count them yourself
+# #### Exercise 5.7 (1 point): covered modes
 # Write `covered_modes`, the count above.
 
 # %% exercise="5.7"
@@ -1198,8 +1197,8 @@ with training.evaluating(large):
 # far apart as two halves of the truth". One split scatters by a third, so the floor is the mean of eight.
 #
 # The Gaussians keep two moments of the features only. The **kernel distance** compares more: it is the squared distance
-# between the means of all (weighted) monomials up to degree three, estimated without bias. So it is zero in the mean for equal
-# sets, at any $n$, and needs no floor.
+# between the means of all (weighted) monomials up to degree three, without bias: zero in the mean for equal sets, at any
+# $n$, so it needs no floor.
 #
 # Beside them stand **density** (do samples lie where data are dense?), **coverage** (does every datum have a sample near
 # it?), and **copying**: how often a sample lies nearer to the training set than a test image does. Half is right, 1 is
@@ -1327,7 +1326,7 @@ plots.show(fig)
 # %% [markdown]
 # Should the generator's loss fall? It is measured by an opponent that learns as well, so it may stay or rise while the
 # samples improve. The right panel measures the samples themselves at six moments of the same training, by the current
-# weights. (With 500 samples the floor is higher, so these ratios do not compare with the table above.) When to stop,
+# weights. (The floor is another one at 500 samples: do not compare with the table above.) When to stop,
 # then? When this ratio no longer falls. And a critic's loss flat at 1.39 means only that *this* critic cannot tell
 # (5.2): train a fresh one and ask it on held-out data.
 

@@ -984,7 +984,10 @@ checks.true(came_out["cosine", "leading"] < 0.95 < came_out["linear", "leading"]
 # **Why clip $\hat x_0$?** A guess read from predicted noise divides by $\sqrt{\bar\alpha_t}$, which is small early on, and may leave the range of pixels; clipping pulls them back. Then
 # recompute $\hat\epsilon$ from the clipped guess. Otherwise the two no longer add up to $x_t$, and the step mixes images of two different worlds.
 #
-# ### Second order
+# Can fewer calls do? Solvers of second order lose less a step; the folded section measures how much less.
+
+# %% [markdown] tags=["fold"]
+# ### Going deeper: second order
 # DDIM follows the ODE by straight pieces (in the right coordinates). Its error falls like $1/N$. Two ways to $1/N^2$: **Heun** tries
 # the step, looks at the slope at its end, and takes the mean of both (two calls); **DPM-Solver++(2M)** remembers the last guess and extrapolates
 # (one call). Measure the error at the end against a very fine solution *from the same noise*. That is a fair comparison: a distance between
@@ -1534,8 +1537,9 @@ widgets.film(torch.stack(sheets)[:, None], columns=10, axis="guidance s", values
              answer="Louder guidance makes labels surer and pictures of a class more alike: "
                     "in the table above coverage falls as s grows.")
 
-# %% [markdown]
-# ### Exercise 7.7 (1 point): the papers' guidance
+# %% [markdown] tags=["fold"]
+# ### Going deeper: the papers' letter
+# #### Exercise 7.7 (1 point): the papers' guidance
 # Write `guided_x0` in the papers' convention $w$, for a network that predicts *noise*, and return the guided guess $\hat x_0$.
 
 # %% exercise="7.7"
