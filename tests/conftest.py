@@ -3,6 +3,8 @@
 import os
 import signal
 
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)           # nohup's children ignore it, and tests send it
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with Ctrl-C turned off
 if "PYTEST_XDIST_WORKER" in os.environ:                    # workers that each take all cores only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")

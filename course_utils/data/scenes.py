@@ -109,7 +109,7 @@ def _enter_boxes(origin, direction, low, high):
     return torch.where((enter < leave) & (enter > 0), enter, FAR_AWAY), normal
 
 
-def still_life(dtype=torch.float32):
+def still_life(dtype=None):
     """Three balls and two blocks on a slab: the scene of chapter 08."""
     spheres = [(-0.40, -0.30, 0.05, 0.35, 0.84, 0.25, 0.10, 0.5),
                (0.42, 0.32, 0.15, 0.45, 0.10, 0.40, 0.75, 0.5),
@@ -120,13 +120,14 @@ def still_life(dtype=torch.float32):
                  torch.tensor((0.5, -0.6, 1.2), dtype=dtype))
 
 
-def camera(azimuth, elevation, size, *, distance=3.0, view=42.0, offset=(0.5, 0.5), dtype=torch.float32):
+def camera(azimuth, elevation, size, *, distance=3.0, view=42.0, offset=(0.5, 0.5), dtype=None):
     """Rays of a camera on a sphere around the origin that looks at its middle: ``(size², 6)``, rows from the top.
 
     ``azimuth, elevation``: where it stands, in degrees. ``distance``: from the middle. ``view``: the angle between
     opposite edges of the picture, in degrees. ``offset``: where in each pixel its ray passes, 0 to 1 from the upper
-    left corner; the middle by default.
+    left corner; the middle by default. ``dtype``: torch's default one, if none is said.
     """
+    dtype = dtype or torch.get_default_dtype()
     expect.number(azimuth, "azimuth")
     expect.number(elevation, "elevation", above=-90, below=90)
     expect.count(size, "size")

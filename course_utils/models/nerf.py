@@ -171,6 +171,7 @@ class NeRF(nn.Module):
         ``batch``: rays ``(B, 6)`` and their colours ``(B, 3)``.
         """
         rays, colours = batch
+        expect.floats(rays, "rays", "B", 6, like=self)
         expect.floats(colours, "colours", len(rays), 3, like=self)
         seen = self(rays, torch.rand(len(rays), self.n_places, device=rays.device, dtype=rays.dtype))
         return {"loss": (seen.colours - colours).square().sum(-1).mean()}

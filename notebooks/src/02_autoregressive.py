@@ -16,7 +16,7 @@
 #
 # You need chapter 01 (maximum likelihood, nats, KL, Bayes' rule), matrices as linear maps, what a convolution and a
 # layer of hidden units do, and a little PyTorch. The core path takes about {minutes} minutes. Sections marked *Going
-# deeper* start folded; two of them hold an exercise.
+# deeper* start folded; three of them hold an exercise.
 
 # %% tags=["parameters"]
 budget: str = "auto"  # smoke (seconds), class (minutes on a laptop), full (for a GPU), or auto

@@ -278,9 +278,9 @@ checks.close(nerf.positional_encoding(x, 4), by_hand, what="(8.5), written out")
 # %% quote="course_utils.models.nerf:NeRF.along"
 
 # %%
-def learn(views, n_steps, title, density=F.softplus, start=seed, **parts):
+def learn(views, n_steps, title, density=F.softplus, start=None, **parts):
     """A new network after n_steps of training on these pictures, 256 rays a step."""
-    torch.manual_seed(start)
+    torch.manual_seed(seed if start is None else start)
     model = nerf.NeRF(nerf.Field(density=density, **parts), near, far, n_places).to(device)
     rays, colours = views.rays.flatten(0, 1).to(device), views.colours.flatten(0, 1).to(device)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)

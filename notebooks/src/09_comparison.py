@@ -434,7 +434,7 @@ for table in means:
 # %%
 fig, axes = plt.subplots(1, len(tables), figsize=(4.6 * len(tables), 4), squeeze=False)
 for ax, matrix, title in zip(axes[0], agreement, titles, strict=True):
-    ax.imshow(matrix, cmap="RdBu", vmin=-1, vmax=1)
+    ax.imshow(matrix.numpy(), cmap="RdBu", vmin=-1, vmax=1)
     for i, j in itertools.product(range(len(measures)), repeat=2):
         value = matrix[i, j].item()
         ax.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=8,

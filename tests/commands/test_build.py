@@ -849,7 +849,7 @@ def test_a_formula_may_get_another_number_and_two_may_not_become_one(built):
 
 
 @pytest.mark.parametrize("change", [
-    lambda path: path.write_text(SOURCE.replace(LAW, LAW.replace("1.0", "1"))),
+    lambda path: path.write_text(SOURCE.replace(LAW, LAW.replace('"one"', '"one!"'))),
     lambda path: (twins.TWINS / "ch97.py").write_text(TWINS.replace('"0.0, w")', '"0.5, w")')),
 ])  # fmt: skip
 def test_check_wants_the_ledger_of_today(built, change):

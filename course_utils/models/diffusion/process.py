@@ -13,6 +13,7 @@ from torch.distributions import Normal
 
 from course_utils import expect
 from course_utils.distributions import standard_normal
+from course_utils.distributions.levels import to_levels
 from course_utils.models.diffusion import samplers
 from course_utils.models.diffusion.schedule import cosine_schedule, log_snr_schedule
 from course_utils.nn.conditioning import AdaptiveMLP
@@ -295,7 +296,7 @@ class LevelNoise(nn.Module):
     def last(self, x_0, x_1, x0_hat, alpha_bar):
         """log P(x_0|x_1) of the levels, ``(B,)`` nats, for :class:`Diffusion`'s ``last``."""
         t = torch.full((len(x_1),), 1 / self.schedule.n_steps, device=x_1.device, dtype=x_1.dtype)
-        which = ((x_0 + 1) / 2 * (len(self.grid) - 1)).round().long()[..., None]
+        which = to_levels((x_0 + 1) / 2, len(self.grid)).long()[..., None]
         return self.logits(x_1, t).log_softmax(-1).gather(-1, which).flatten(1).sum(1)
 
 
