@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -37,3 +38,10 @@ def test_a_missing_figure_or_chapter_is_named(tmp_path, alt, message):
         executed(tmp_path, "01", alt)
     result = CliRunner().invoke(gallery.main, ["--run", str(tmp_path), "--out", str(tmp_path / "g.png")])
     assert result.exit_code == 1 and message in result.output
+
+
+def test_every_figure_of_the_picture_stands_in_its_chapter():
+    sources = Path(__file__).resolve().parents[2] / "notebooks" / "src"
+    for number, alt in gallery.FIGURES.items():
+        [source] = sources.glob(f"{number}_*.py")
+        assert f"# alt: {alt}" in source.read_text(encoding="utf-8"), f"{source.name} has no figure {alt!r}"

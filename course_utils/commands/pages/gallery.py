@@ -13,7 +13,10 @@ FIGURES = {
     "01": "The classifier's confidence on digits, letters",
     "02": "Four half-hidden digits",
     "03": "Four rows: noisy digits",
-    "04": "Left: codes fill the disc",
+    "04": "Left: codes around the origin",
+    "05": "Four rows of ten images; in each column",
+    "06": "Four densities: the truth",
+    "07": "Four rows of the ten digits",
     "08": "Four rows: pictures from new sides",
     "09": "The sample wall: twelve samples",
 }
