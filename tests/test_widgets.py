@@ -449,6 +449,8 @@ def test_latent_demos_name_what_does_not_fit():
     shape, images = (1, 4, 4), torch.zeros(9, 1, 4, 4)
     with pytest.raises(ValueError, match="name the same models"):
         widgets.latent_explorer({"A": network}, {"B": codes}, labels, shape=shape)
+    with pytest.raises(ValueError, match=r"drawn to name some of \['A'\], got \['B'\]"):
+        widgets.latent_explorer({"A": network}, {"A": codes}, labels, shape=shape, drawn=("B",))
     with pytest.raises(ValueError, match="share a number of latents"):
         widgets.latent_explorer({"A": network, "B": network}, {"A": codes, "B": codes[:, :2]}, labels, shape=shape)
     with pytest.raises(ValueError, match=r"got codes {'A': \(9, 3\), 'B': \(8, 3\)} and labels \(9,\)"):

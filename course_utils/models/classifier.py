@@ -20,8 +20,8 @@ def lda_logits(x, means, precision, weights):
     r"""Class scores of linear discriminant analysis: their softmax is p(y = k | x) when
     classes share one covariance.
 
-    .. math:: a_k(x) = \mu_k^\top \Sigma^{-1} x - \tfrac12 \mu_k^\top \Sigma^{-1} \mu_k + \log
-    \pi_k
+    .. math:: a_k(x) = \mu_k^\top \Sigma^{-1} x - \tfrac12 \mu_k^\top \Sigma^{-1} \mu_k
+              + \log \pi_k
 
     ``x (B, D)``, ``means (K, D)``, ``precision (D, D)`` the inverse covariance, ``weights
     (K,)``. Returns ``(B, K)``. The quadratic term in x is the same for every class and

@@ -216,6 +216,15 @@ def test_latent_explorer_decodes_the_point_under_its_handle(show):
         assert is_drawn(canvas(frame, 1), image, 240, 0, 0, 240), about["name"]
 
 
+@pytest.mark.parametrize("drawn", [(), ("VAE",)])
+def test_latent_explorer_speaks_of_encodings_only_where_there_is_an_encoder(show, drawn):
+    codes = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    said = show(widgets.latent_explorer({"VAE": decoders()["VAE"]}, {"VAE": codes}, torch.arange(60) % 3,
+                                        shape=(1, 16, 16), drawn=drawn)).locator("body").inner_text()
+    assert ("Nearest encoded image" in said, "Go to an encoded" in said) == (not drawn, not drawn)
+    assert ("there is no encoder" in said, "Go to a code that gives" in said) == (bool(drawn), bool(drawn))
+
+
 def test_posterior_lab_decodes_the_mean(show):
     frame = show(EXAMPLES["posterior_lab"]())
     slide(frame, mu1=0.3, mu2=-0.7)

@@ -101,6 +101,16 @@ def test_a_row_that_ships_leaves_the_others_as_they_are(shipping, tmp_path):
     assert about["command"] == rows[1]["command"]
 
 
+def test_rows_that_have_more_than_a_name_stand_in_order(shipping):
+    for name, seed, value in (("b", 1, 1), ("a", 2, 2), ("b", 0, 3), ("b", 1, 4)):
+        row = {"name": name, "seed": seed, "value": value}
+        path = tables.keep("x.json", row, ("a", "b"), ("name", "seed"), dataset="d")
+    table = json.loads(path.read_text())
+    assert table["dataset"] == "d" and [row["value"] for row in table["rows"]] == [2, 3, 4]
+    tables.keep("x.json", {"name": "c", "seed": 0, "value": 5}, ("b", "c"), ("name", "seed"))
+    assert [row["name"] for row in json.loads(path.read_text())["rows"]] == ["b", "b", "c"], "a recipe that is gone"
+
+
 def test_without_ship_nothing_ships(shipping, tmp_path):
     assert call(tmp_path, "autoregressive", "--only", "independent").exit_code == 0
     assert not shipping.exists()

@@ -90,6 +90,11 @@ def helper(x):
 def uses_helper(x):
     return helper(x)
 
+def wide(x):
+    """word word word word word word word word word word word word word word word word word word it is."""
+    return x
+
+
 def long(x):
     """A docstring does not count.
 
@@ -372,6 +377,7 @@ REFUSED = {
     "nbval comment with dashes": ((LAW, f"{LAW}  # nbval-check-output"), "in a comment does nothing; put tags="),
     "long cell": ((ONE, "# %%\n" + "x = 1\n" * 26), "26 lines; a cell holds at most 25"),
     "long line": ((ONE, f"# %%\nx = {'1 + ' * 24}1\n"), "a line of 101 characters, may have 95: x = 1 + 1"),
+    "long line in a quote": (("quoted_library:plain", "quoted_library:wide"), "a line of 106 characters, may have 95"),
     "long line of text": (("# It is needed", f"# {'no ' * 70} It is needed"), "a line of 241 characters, may have 200"),
     "linter's mark": ((LAW, f"{LAW}  # noqa: E501"), "is for a linter, not for readers"),
     "formatter's mark": ((LAW, f"{LAW}  # fmt: skip"), "is for a linter, not for readers"),

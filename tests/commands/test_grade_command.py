@@ -23,7 +23,7 @@ from course_utils.commands.grade import grade, intake, sandbox
 from course_utils.commands.release import pack as packs
 
 ROOT = Path(__file__).resolve().parents[2]
-PACK = ROOT / "packs" / "example"
+PACK = ROOT / "notebooks" / "packs" / "example"
 
 SETUP = "import math\nimport os\nimport matplotlib.pyplot as plt\nimport torch"
 

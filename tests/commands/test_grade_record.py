@@ -12,7 +12,8 @@ from commands import grading
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_utils.commands.grade import grade, intake, record, rule, wire
+from course_utils import exercises
+from course_utils.commands.grade import grade, intake, record, rule, verdict, wire
 from course_utils.commands.report import feedback, gradebook, report, similarity
 
 IDS = {"1.1", "1.2"}
@@ -221,3 +222,18 @@ def test_report_writes_every_form_from_the_records_alone(tmp_path):
     assert len(page.parent.name) == 32 and "2 of 2 points" in page.read_text()
     assert "hardest first" in (tmp_path / "summary.html").read_text()
     assert run(report.main, [str(tmp_path / "state")]).exit_code == 1
+
+
+def test_a_fault_of_ours_while_an_answer_is_loaded_is_no_verdict(monkeypatch):
+    """What the probe tells of is the student's; any other exception goes on, and ends as ``infra``."""
+    class Broken:
+        error = None
+
+        def load(self, cells, seed):
+            raise KeyError("ours")
+
+    exercise = exercises.find("1.1")
+    with pytest.raises(KeyError, match="ours"):
+        verdict.judged(exercise, [], Broken(), b"secret")
+    Broken.error = {"type": "ZeroDivisionError", "line": 3, "text": "", "cell": "", "bare": False}
+    assert verdict.judged(exercise, [], Broken(), b"secret")["state"] == "failed"

@@ -99,7 +99,7 @@ def test_what_is_written_is_what_the_grader_reads(made, tmp_path):
 
 
 def test_the_example_pack_is_sound_and_a_broken_one_is_named(tmp_path):
-    found = pack.load(ROOT / "packs/example")
+    found = pack.load(ROOT / "notebooks/packs/example")
     assert [fault for exercise in found.chapters["01"] for fault in validate(exercise)] == []
     assert pack.of_chapter("01", found)[0] == found.chapters["01"] and pack.of_chapter("03", found)[1] == ()
     with pytest.raises(ValueError, match="no file chNN.py"):
@@ -107,7 +107,7 @@ def test_the_example_pack_is_sound_and_a_broken_one_is_named(tmp_path):
     (tmp_path / "ch01.py").write_text("1 / 0")
     with pytest.raises(ValueError, match="ZeroDivisionError"):
         pack.load(tmp_path)
-    text = (ROOT / "packs/example/ch01.py").read_text()
+    text = (ROOT / "notebooks/packs/example/ch01.py").read_text()
     (tmp_path / "ch01.py").write_text(text.replace('"1.p1"', '"1.1"'))
     with pytest.raises(ValueError, match="not those of the chapter"):
         pack.load(tmp_path)

@@ -6,7 +6,6 @@ Three seeds a row, from ``--seed`` on; each seed draws its own data. ``--ship`` 
 
 import ctypes
 import gc
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +14,12 @@ import torch
 
 from course_utils import shipped, training
 from course_utils.commands.bench.bench import seconds
-from course_utils.commands.bench.tables import clocks, made_by, rounded, since
+from course_utils.commands.bench.tables import clocks, keep, made_by, rounded, since, size
 from course_utils.data import images
-from course_utils.files import write_text
 from course_utils.recipes import families
 from course_utils.recipes.judge import FACTORS, FactorReader, Judge
 
-N_SEEDS = 3
+N_SEEDS, KEY = 3, ("name", "seed", "n_steps")  # KEY: what tells rows of the table apart
 
 
 class Peak:
@@ -47,11 +45,6 @@ class Peak:
         return int(line.split()[1]) / 1_024
 
 
-def size(model):
-    """Numbers that a model has to keep: weights, counts, or images."""
-    return sum(p.numel() for p in model.parameters()) or max(b.numel() for b in model.buffers())
-
-
 def measured(name, data, judge, seed, n_steps):
     """Train one row, draw from it, judge what it drew: the numbers, and the images."""
     family = families.ALL[name]
@@ -69,11 +62,6 @@ def measured(name, data, judge, seed, n_steps):
             "floor_kernel": judge.floors["kernel"][0], "floor_kernel_spread": judge.floors["kernel"][1]}
     return {**rounded(row), "n": judge.n, "parameters": size(model), "n_steps": n_steps, **took,
             "sampling_cpu_seconds_per_1000": round(drawing, 3), "peak_mb": peak.megabytes}, x
-
-
-def key(row):
-    """What tells rows of the table apart."""
-    return row["name"], row["seed"], row["n_steps"]
 
 
 class FamiliesTable:
@@ -98,22 +86,11 @@ class FamiliesTable:
                 row = {"name": name, "title": families.ALL[name].title, "told": families.ALL[name].told, **row,
                        **made_by("families", name, replace(setting, seed=seed))}  # fmt: skip
                 if setting.ship:
-                    self.ship(row)
+                    keep(f"families_{row['dataset']}.json", row, families.ALL, KEY, dataset=row["dataset"])
                 yield {column: row[column] for column in (
                     "name", "seed", "frechet", "kernel", "density", "coverage", "copying", "sharpness", "factors",
                     "obeyed", "accuracy_score", "train_cpu_seconds", "sampling_cpu_seconds_per_1000", "peak_mb",
                 ) if column in row}  # fmt: skip
-
-    @staticmethod
-    def ship(row):
-        """Put one row into ``families_DATASET.json``; the others stay."""
-        path = shipped.folder() / f"families_{row['dataset']}.json"
-        table = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": []}
-        rows = {key(r): r for r in [*table["rows"], row]}
-        order = list(families.ALL)
-        in_order = sorted(rows, key=lambda k: (order.index(k[0]), *k[1:]))
-        table = {"dataset": row["dataset"], "rows": [rows[k] for k in in_order]}
-        write_text(path, json.dumps(table, indent=1) + "\n")
 
     @staticmethod
     def factors(setting, brief):

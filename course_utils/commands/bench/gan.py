@@ -1,6 +1,5 @@
 """The GANs of chapter 05: feature networks that ship, four losses in the plane, and speed. ``course bench gan``."""
 
-import json
 import math
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,9 +8,8 @@ import torch
 
 from course_utils import metrics, shipped, training
 from course_utils.commands.bench.bench import seconds
-from course_utils.commands.bench.tables import clocks, made_by, rounded, since
+from course_utils.commands.bench.tables import clocks, keep, made_by, rounded, since
 from course_utils.data import densities, images
-from course_utils.files import write_text
 from course_utils.models import classifier
 from course_utils.models.gan import model as gan
 from course_utils.models.gan import objectives
@@ -102,7 +100,8 @@ class Games:
                 row = {"name": name, "title": GAMES[name].title, "seed": seed, "n_steps": n_rounds,
                        **rounded(play(GAMES[name], seed, n_rounds, setting.device))}
                 if setting.ship:
-                    self.ship(made_by("gan", name, replace(setting, seed=seed)) | row)
+                    keep("gan_losses.json", made_by("gan", name, replace(setting, seed=seed)) | row, GAMES,
+                         ("name", "seed"))
                 yield row
         if not setting.only:
             yield from speed(setting.device, brief)
@@ -117,15 +116,6 @@ class Games:
             file = shipped.folder() / f"features_{setting.dataset}.safetensors"
             training.save_weights(file, model, row, torch.float16)
         return {"title": f"feature network, {setting.dataset}", **found}
-
-    @staticmethod
-    def ship(row):
-        """Put one row into ``data/pretrained/gan_losses.json``; the others stay."""
-        path = shipped.folder() / "gan_losses.json"
-        table = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": []}
-        rows = {(r["name"], r["seed"]): r for r in table["rows"]} | {(row["name"], row["seed"]): row}
-        table["rows"] = [rows[key] for key in sorted(rows, key=lambda key: (list(GAMES).index(key[0]), key[1]))]
-        write_text(path, json.dumps(table, indent=1) + "\n")
 
 
 def speed(device, brief):

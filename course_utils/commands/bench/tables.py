@@ -67,16 +67,26 @@ class Table:
 
     def ship(self, name, model, row, dataset):
         """Put one row, and the weights if they come with the course, into ``data/pretrained``."""
-        path = shipped.folder() / (self.file or f"{self.name}_{dataset}.json")
-        table = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"dataset": dataset, "rows": []}
-        rows = {r["name"]: r for r in table["rows"]} | {name: row}
-        table["rows"] = [rows[n] for n in self.recipes if n in rows]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(table, indent=1) + "\n")
+        path = keep(self.file or f"{self.name}_{dataset}.json", row, self.recipes, dataset=dataset)
         if self.recipes[name].ships and dataset in self.ships_on:
             for part in self.parts or ("",):
                 file = path.with_name("_".join(filter(None, [name, part or dataset])) + ".safetensors")
                 training.save_weights(file, getattr(model, part) if part else model, row, torch.float16)
+
+
+def keep(file, row, names, key=("name",), **head):
+    """Put one row into a file of rows in ``data/pretrained``: in place of the one with its ``key``, else beside them.
+
+    Rows stand in the order of ``names``, then of the other parts of their key; those of other names go. Returns the
+    path. ``head``: what a new file says before its rows.
+    """
+    path, order = shipped.folder() / file, list(names)
+    table = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {**head, "rows": []}
+    rows = {tuple(r[part] for part in key): r for r in [*table["rows"], row] if r["name"] in order}
+    table["rows"] = [rows[k] for k in sorted(rows, key=lambda k: (order.index(k[0]), *k[1:]))]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(table, indent=1) + "\n")
+    return path
 
 
 def rounded(numbers):

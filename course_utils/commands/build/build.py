@@ -21,7 +21,7 @@ from nbformat import v4
 
 from course_utils.commands.build import bootstrap, complete, demos, ledger, minutes, rules, twins
 from course_utils.commands.build.quotes import quote, solution, stub
-from course_utils.commands.build.source import BuildError, Cell, Chapter, Problem, read, select, sources
+from course_utils.commands.build.source import BuildError, Cell, Chapter, Problem, read, select, slug, sources
 from course_utils.files import write_bytes
 
 SOURCE, NOTEBOOKS, SOLUTIONS = Path("notebooks/src"), Path("notebooks"), Path("build/solutions")
@@ -244,20 +244,16 @@ def _descriptions(chapter):
 def _id(cell):
     """A readable id for a cell with a role, a hash of the content for any other."""
     if "quote" in cell.keys:
-        return _slug("quote-" + cell.keys["quote"].partition(":")[2])
+        return slug("quote-" + cell.keys["quote"].partition(":")[2])
     if "exercise" in cell.keys:
-        return _slug("exercise-" + cell.keys["exercise"])
+        return slug("exercise-" + cell.keys["exercise"])
     if "parameters" in cell.tags:
         return "parameters"
     if cell.kind == "code" and rules.checked(cell):
-        return _slug(f"check-{rules.checked(cell)[0]}")
+        return slug(f"check-{rules.checked(cell)[0]}")
     if not cell.index:
         return next(name for name, mark in PLUMBING.items() if mark in cell.text)
     return hashlib.sha256(f"{cell.kind}\n{cell.text}".encode()).hexdigest()[:12]  # `plots.show` knows it as well
-
-
-def _slug(text):
-    return re.sub(r"[^a-zA-Z0-9]+", "-", text)[:58].strip("-")
 
 
 def _free(name, taken):

@@ -258,3 +258,8 @@ def called(tree):
     """Names of the functions called in a syntax tree: "close" for ``checks.close(...)``."""
     calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
     return {f.id if isinstance(f, ast.Name) else f.attr for f in calls if isinstance(f, ast.Name | ast.Attribute)}
+
+
+def slug(text):
+    """A text as part of a cell's id: letters and digits, with dashes between them."""
+    return re.sub(r"[^a-zA-Z0-9]+", "-", text)[:58].strip("-")

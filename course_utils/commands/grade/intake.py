@@ -13,6 +13,8 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from course_utils.commands.build.source import slug
+
 MAX_FILE = 50_000_000  # bytes; a chapter with all its figures has about 5 MB
 MAX_CELLS = 5_000
 MAX_SOURCE = 50_000  # characters of one exercise
@@ -159,7 +161,7 @@ def _exercise(cell, by_id, exercise_ids):
 
 def cell_id(exercise_id):
     """The id that an exercise's cell has in every release."""
-    return "exercise-" + re.sub(r"[^a-zA-Z0-9]+", "-", exercise_id).strip("-")
+    return slug(f"exercise-{exercise_id}")
 
 
 def _source(cell):

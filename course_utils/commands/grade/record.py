@@ -12,8 +12,9 @@ import secrets
 from pathlib import Path
 
 from course_utils import files
+from course_utils.commands.report.pages import LINES, read_records
 
-LINES, SECRET = "records.jsonl", "secret"
+SECRET = "secret"
 
 
 class Book:
@@ -39,17 +40,10 @@ class Book:
         self._file.close()
 
     def _read(self):
-        whole = 0
-        with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as file:
-            for line in file:
-                try:
-                    record = json.loads(line) if line.endswith(b"\n") else None
-                    self.records[record["id"], record["chapter"]] = record
-                except (ValueError, TypeError, KeyError):
-                    break  # the end of a run that was killed while it wrote
-                whole += len(line)
-        if self.path.exists() and self.path.stat().st_size > whole:
-            os.truncate(self.path, whole)
+        with contextlib.suppress(FileNotFoundError):
+            self.records, whole = read_records(self.path)
+            if self.path.stat().st_size > whole:
+                os.truncate(self.path, whole)
 
     def _aside(self):
         """Keep the lines of an earlier run under another name."""

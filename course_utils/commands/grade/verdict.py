@@ -153,7 +153,9 @@ def judged(exercise, cells, peer, secret):
     name = exercise.reference.__name__
     try:
         peer.load(cells, seed_of(secret, "cells", exercise.id))
-    except Exception:  # raised in the student's cell, and told by the probe
+    except Exception:
+        if peer.error is None:  # not raised in the student's cell, of which the probe tells: it is ours
+            raise
         return stopped(peer.error)
     answer = remote.Function(peer, {"name": name}, write_back=True)
     if exercise.kind == "predict":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nbformat import v4
 
-from course_utils.commands.build import bootstrap, build, quotes
+from course_utils.commands.build import bootstrap, build, quotes, source
 from course_utils.commands.release import pack as packs
 from course_utils.commands.release import portable as carrying
 
@@ -75,11 +75,11 @@ def _add(notebook, exercises, with_solutions):
     notebook["cells"].append(v4.new_markdown_cell(SECTION, id="for-points"))
     for exercise in exercises:
         points = f"{exercise.points} point" + ("s" if exercise.points > 1 else "")
-        slug = re.sub(r"[^a-zA-Z0-9]+", "-", exercise.id).strip("-")
         head = f"### Exercise {exercise.id} ({points}): {exercise.reference.__name__.replace('_', ' ')}"
         text = quotes.solution(exercise.reference) if with_solutions else quotes.stub(exercise.reference)
-        notebook["cells"].append(v4.new_markdown_cell(head, id=f"about-{slug}"))
-        notebook["cells"].append(v4.new_code_cell(text, id=f"exercise-{slug}", metadata={"exercise": exercise.id}))
+        notebook["cells"].append(v4.new_markdown_cell(head, id=source.slug(f"about-{exercise.id}")))
+        name, metadata = source.slug(f"exercise-{exercise.id}"), {"exercise": exercise.id}
+        notebook["cells"].append(v4.new_code_cell(text, id=name, metadata=metadata))
 
 
 def _address(notebook, path, repo_url, carried):

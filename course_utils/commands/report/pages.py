@@ -8,7 +8,25 @@ from pathlib import Path
 from course_utils import files
 from course_utils.commands.report import feedback, gradebook, summary
 
+LINES = "records.jsonl"
 rows = gradebook.rows
+
+
+def read_records(path):
+    """``({(id, chapter): record}, bytes)`` of a file of records: the last line of each counts.
+
+    ``bytes``: how long the whole lines are. What a run left that was killed while it wrote is not among them.
+    """
+    found, whole = {}, 0
+    with open(path, "rb") as file:
+        for line in file:
+            try:
+                record = json.loads(line) if line.endswith(b"\n") else None
+                found[record["id"], record["chapter"]] = record
+            except (ValueError, TypeError, KeyError):
+                break
+            whole += len(line)
+    return found, whole
 
 
 def gradebooks(folder, plan, records):

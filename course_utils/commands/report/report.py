@@ -1,6 +1,5 @@
 """``course report``: the reports of a folder of grades, from its records, in the form that is asked for."""
 
-import contextlib
 import json
 from pathlib import Path
 
@@ -19,14 +18,9 @@ def read(folder):
     try:
         plan = json.loads((state / "plan.json").read_text(encoding="utf-8"))
         secret = bytes.fromhex((state / "secret").read_text(encoding="utf-8"))
-        lines = (state / "records.jsonl").read_bytes().splitlines()
+        records, _ = pages.read_records(state / pages.LINES)
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder} holds no grades: {error}; `course grade … -o {folder}` makes some") from None
-    records = {}
-    for line in lines:
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # the last line of a run that was killed
-            record = json.loads(line)
-            records[record["id"], record["chapter"]] = record
     return plan, records, secret
 
 

@@ -26,9 +26,8 @@ def made_masks(ranks, widths, n_params=1):
     List of (n_out, n_in).
 
     Hidden units get ranks spread evenly over 0 … D-2. The last two masks lead to the outputs,
-    ``n_params`` for each
-    input: from the last hidden layer, and directly from the inputs. (Germain et al. 2015, eqs.
-    8 and 9.)
+    ``n_params`` for each input: from the last hidden layer, and directly from the inputs.
+    (Germain et al. 2015, eqs. 8 and 9.)
     """
     expect.order(ranks, len(ranks), "ranks")
     expect.counts((n_params, *expect.counts(widths, "widths")), "(n_params, *widths)")

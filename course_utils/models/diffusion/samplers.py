@@ -53,11 +53,10 @@ def answered(function, x, t, name):
 def ddim(denoise, x, schedule, times, eta=0.0):
     r"""Keep the guess, mix it with the noise it implies, old and new:
 
-    .. math:: x_s = \sqrt{\bar\alpha_s}\,\hat x_0 +
-    \sqrt{1-\bar\alpha_s-\sigma^2}\;\hat\epsilon + \sigma z, \qquad
-              \sigma^2 =
-              \eta^2\,\frac{1-\bar\alpha_s}{1-\bar\alpha_t}
-                         \Bigl(1-\frac{\bar\alpha_t}{\bar\alpha_s}\Bigr)
+    .. math:: x_s = \sqrt{\bar\alpha_s}\,\hat x_0
+              + \sqrt{1-\bar\alpha_s-\sigma^2}\;\hat\epsilon + \sigma z, \qquad
+              \sigma^2 = \eta^2\,\frac{1-\bar\alpha_s}{1-\bar\alpha_t}
+              \Bigl(1-\frac{\bar\alpha_t}{\bar\alpha_s}\Bigr)
 
     η = 0 draws no noise at all: a map from x_T to x_0. η = 1 is the posterior of DDPM. (Song,
     Meng & Ermon 2021, eqs. 12 and 16, arXiv:2010.02502.) Taught in chapter 07.
