@@ -176,7 +176,7 @@ checks.close(fakes.mean(), 1.0, what="in the end the fakes have the data's mean"
 # half trained. (b) The generator held still while the critic learned: now $D$ falls where fakes outnumber data. (c) The
 # generator followed the slope of $D$: its fakes have moved to where $D$ was high. (d) Much
 # later the fakes lie among the data, and the critic stays near ½ there. Their mean is right. Their spread, printed
-# above, is not: two players that both learn never stand quite still, and it goes on swinging. The arrows show *how* $G$ makes a density: codes are even, and where the arrows crowd,
+# above, need not be: two players that both learn never stand quite still, and it goes on swinging. The arrows show *how* $G$ makes a density: codes are even, and where the arrows crowd,
 # $p_g$ is high.
 #
 # The rest of the chapter asks what this game computes (5.2, 5.3), whether it converges (5.4), what happens when fakes
@@ -959,7 +959,7 @@ widgets.sliding_densities()
 # %% [markdown]
 # **The baseline of today** avoids the ceiling in another way. It keeps the logistic loss, in its relativistic form, and
 # smooths the critic with R1 on the data *and* R2 on the fakes. A critic that is not steep cannot be certain, so there
-# is always a slope (Huang et al. 2024). We use it from here on.
+# is always a slope (Huang et al. 2024). Section 5.6 uses it.
 
 # %% [markdown]
 # ### Exercise 5.6 (2 points): find the bug
